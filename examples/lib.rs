@@ -1,0 +1,1 @@
+//! Example trainers: run one with `cargo run --release --example NAME`.
