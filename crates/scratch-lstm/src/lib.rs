@@ -1,1 +1,35 @@
+//! An LSTM for [burn](burn) whose cell is written from raw tensor operations.
 //!
+//! Start with [`ScratchLstmConfig`], which makes a [`ScratchLstm`]; [`ScratchLstmCell`] is one
+//! step. The axes are named in [`shapes`]; the equations are at the top of [`cell`]; [`weights`]
+//! brings weights from PyTorch, burn and hand-written LSTMs and takes them back.
+
+pub mod bptt;
+pub mod cell;
+pub mod config;
+mod dropout;
+pub mod error;
+pub mod functional;
+pub mod gates;
+mod init;
+mod layer;
+mod lstm;
+mod options;
+mod random;
+mod reference;
+pub mod shapes;
+mod state;
+pub mod weights;
+
+pub use cell::{CellWeights, ScratchLstmCell};
+pub use config::ScratchLstmConfig;
+pub use error::{ConfigError, ForwardError, StateError};
+pub use init::Initializer;
+pub use layer::LstmLayer;
+pub use lstm::ScratchLstm;
+pub use options::ForwardOptions;
+pub use random::{Key, param_id};
+pub use state::{LstmState, RecurrentState};
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,290 @@
+//! What an LSTM is, before it has weights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ConfigError;
+use crate::gates;
+use crate::init::Initializer;
+
+/// More parameters than this in one module are taken for a mistake (8 GiB in f32).
+const MAX_PARAMETERS: usize = 1 << 31;
+
+/// Configuration of a [`ScratchLstm`](crate::ScratchLstm); `torch.nn.LSTM`'s arguments under
+/// burn's names, and how the weights begin.
+///
+/// Serializes with serde; an unknown key is an error and a missing one has its default.
+///
+/// ```
+/// use scratch_lstm::ScratchLstmConfig;
+///
+/// let config = ScratchLstmConfig::new(5, 11)
+///     .with_num_layers(2)
+///     .with_bidirectional(true)
+///     .with_dropout(0.2);
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScratchLstmConfig {
+    /// `D`, the width of the input (`input_size`).
+    pub d_input: usize,
+    /// `H`, the width of the hidden and of the cell state (`hidden_size`).
+    pub d_hidden: usize,
+    /// `L`, how many layers are stacked.
+    #[serde(default = "one")]
+    pub num_layers: usize,
+    /// Whether each layer also runs backward in time.
+    #[serde(default)]
+    pub bidirectional: bool,
+    /// Where the two directions of a stack meet; no effect with one direction.
+    #[serde(default)]
+    pub join: DirectionJoin,
+    /// Whether the gates have a bias.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// Whether input and output are `[B, T, _]`; `[T, B, _]` otherwise.
+    #[serde(default = "yes")]
+    pub batch_first: bool,
+    /// What is done against overfitting.
+    #[serde(default)]
+    pub regularization: RegularizationConfig,
+    /// How the weights begin.
+    #[serde(default)]
+    pub init: InitConfig,
+}
+
+/// Where the two directions of a bidirectional stack meet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectionJoin {
+    /// Both directions of a layer see both directions of the layer below, as in PyTorch.
+    #[default]
+    EachLayer,
+    /// Two independent stacks, one forward and one backward, joined after the last layer.
+    AtEnd,
+}
+
+/// What is done against overfitting.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegularizationConfig {
+    /// Probability with which an output of every layer but the last is dropped in training
+    /// (`torch.nn.LSTM`'s `dropout`).
+    pub dropout: f64,
+}
+
+/// How the weights begin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InitConfig {
+    /// Of the weights on the input.
+    pub input: Initializer,
+    /// Of the weights on the hidden state.
+    pub recurrent: Initializer,
+    /// What the forget gate's bias begins with; the other biases begin with 0. With 1, the cell
+    /// state lasts from the first step on (Gers et al. 2000; Jozefowicz et al. 2015).
+    pub forget_bias: f64,
+}
+
+impl Default for InitConfig {
+    fn default() -> Self {
+        Self {
+            input: Initializer::default(),
+            recurrent: Initializer::default(),
+            forget_bias: 1.0,
+        }
+    }
+}
+
+impl ScratchLstmConfig {
+    /// One layer, one direction, with bias, `[B, T, D]`, no dropout.
+    pub fn new(d_input: usize, d_hidden: usize) -> Self {
+        Self {
+            d_input,
+            d_hidden,
+            num_layers: 1,
+            bidirectional: false,
+            join: DirectionJoin::default(),
+            bias: true,
+            batch_first: true,
+            regularization: RegularizationConfig::default(),
+            init: InitConfig::default(),
+        }
+    }
+
+    /// Sets [`num_layers`](Self::num_layers).
+    pub fn with_num_layers(mut self, num_layers: usize) -> Self {
+        self.num_layers = num_layers;
+        self
+    }
+
+    /// Sets [`bidirectional`](Self::bidirectional).
+    pub fn with_bidirectional(mut self, bidirectional: bool) -> Self {
+        self.bidirectional = bidirectional;
+        self
+    }
+
+    /// Sets [`join`](Self::join).
+    pub fn with_join(mut self, join: DirectionJoin) -> Self {
+        self.join = join;
+        self
+    }
+
+    /// Sets [`bias`](Self::bias).
+    pub fn with_bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Sets [`batch_first`](Self::batch_first).
+    pub fn with_batch_first(mut self, batch_first: bool) -> Self {
+        self.batch_first = batch_first;
+        self
+    }
+
+    /// Sets [`regularization.dropout`](RegularizationConfig::dropout).
+    pub fn with_dropout(mut self, dropout: f64) -> Self {
+        self.regularization.dropout = dropout;
+        self
+    }
+
+    /// Sets [`init.forget_bias`](InitConfig::forget_bias).
+    pub fn with_forget_bias(mut self, forget_bias: f64) -> Self {
+        self.init.forget_bias = forget_bias;
+        self
+    }
+
+    /// Sets [`init.input`](InitConfig::input) and [`init.recurrent`](InitConfig::recurrent).
+    pub fn with_initializers(mut self, input: Initializer, recurrent: Initializer) -> Self {
+        self.init.input = input;
+        self.init.recurrent = recurrent;
+        self
+    }
+
+    /// `K`, the number of directions: 1 or 2.
+    pub fn num_directions(&self) -> usize {
+        if self.bidirectional { 2 } else { 1 }
+    }
+
+    /// Width of the output, `K*H`.
+    pub fn d_output(&self) -> usize {
+        self.num_directions() * self.d_hidden
+    }
+
+    /// Width of what layer `layer` reads.
+    pub fn layer_input(&self, layer: usize) -> usize {
+        match (layer, self.join) {
+            (0, _) => self.d_input,
+            (_, DirectionJoin::EachLayer) => self.d_output(),
+            (_, DirectionJoin::AtEnd) => self.d_hidden,
+        }
+    }
+
+    /// Whether these settings describe an LSTM.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that does not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (field, size) in [
+            ("d_input", self.d_input),
+            ("d_hidden", self.d_hidden),
+            ("num_layers", self.num_layers),
+        ] {
+            if size == 0 {
+                return Err(ConfigError::new(field, "at least 1", size));
+            }
+        }
+        let dropout = self.regularization.dropout;
+        if !(0.0..1.0).contains(&dropout) {
+            return Err(ConfigError::new(
+                "regularization.dropout",
+                "at least 0 and less than 1",
+                dropout,
+            ));
+        }
+        let forget_bias = self.init.forget_bias;
+        if !forget_bias.is_finite() {
+            return Err(ConfigError::new(
+                "init.forget_bias",
+                "a finite number",
+                forget_bias,
+            ));
+        }
+        match self.num_parameters() {
+            Some(count) if count <= MAX_PARAMETERS => Ok(()),
+            count => Err(ConfigError::new(
+                "d_hidden",
+                format!("small enough for {MAX_PARAMETERS} parameters in all"),
+                match count {
+                    Some(count) => format!(
+                        "{count} parameters (d_input {}, d_hidden {}, num_layers {})",
+                        self.d_input, self.d_hidden, self.num_layers
+                    ),
+                    None => format!("d_hidden {}, more than can be counted", self.d_hidden),
+                },
+            )),
+        }
+    }
+
+    /// Number of parameters; `None` if it cannot be counted.
+    fn num_parameters(&self) -> Option<usize> {
+        let of_layer = |width: usize| {
+            width
+                .checked_add(self.d_hidden)?
+                .checked_add(usize::from(self.bias))?
+                .checked_mul(self.d_hidden)?
+                .checked_mul(gates::COUNT * self.num_directions())
+        };
+        // `layer_input` multiplies by the directions without a check.
+        self.d_hidden.checked_mul(2)?;
+        let above = of_layer(self.layer_input(1))?.checked_mul(self.num_layers - 1)?;
+        of_layer(self.d_input)?.checked_add(above)
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_settings_name_the_field() {
+        let base = ScratchLstmConfig::new(5, 11);
+        let field = |config: &ScratchLstmConfig| config.validate().unwrap_err().field;
+        assert_eq!(field(&ScratchLstmConfig::new(0, 11)), "d_input");
+        assert_eq!(field(&ScratchLstmConfig::new(5, 0)), "d_hidden");
+        assert_eq!(field(&base.clone().with_num_layers(0)), "num_layers");
+        for dropout in [1.0, -0.1, f64::NAN] {
+            let config = base.clone().with_dropout(dropout);
+            assert_eq!(field(&config), "regularization.dropout");
+        }
+        let config = base.clone().with_forget_bias(f64::INFINITY);
+        assert_eq!(field(&config), "init.forget_bias");
+        for d_hidden in [1 << 20, usize::MAX / 2, usize::MAX] {
+            assert_eq!(field(&ScratchLstmConfig::new(5, d_hidden)), "d_hidden");
+        }
+        assert_eq!(field(&base.with_num_layers(1 << 40)), "d_hidden");
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_and_missing_ones_have_defaults() {
+        let parse = serde_json::from_str::<ScratchLstmConfig>;
+        let config = parse(r#"{"d_input": 5, "d_hidden": 11}"#).unwrap();
+        assert_eq!(config, ScratchLstmConfig::new(5, 11));
+        let config =
+            parse(r#"{"d_input": 5, "d_hidden": 11, "init": {"recurrent": "orthogonal"}}"#)
+                .unwrap();
+        assert_eq!(config.init.recurrent, Initializer::Orthogonal);
+        assert_eq!(config.init.forget_bias, 1.0);
+        let error = parse(r#"{"d_input": 5, "d_hidden": 11, "hidden": 3}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `hidden`"));
+    }
+}

@@ -1,0 +1,60 @@
+//! Dropout masks from the host's generator: the same on every backend.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use rand::Rng;
+
+use crate::random::Key;
+
+/// Drops entries of the step tensors `[B, width]` with probability `rate` and scales the others
+/// by `1 / (1 - rate)` (Srivastava et al. 2014).
+pub(crate) fn drop_steps(steps: Vec<Tensor<2>>, rate: f64, key: &Key) -> Vec<Tensor<2>> {
+    let Some(first) = steps.first() else {
+        return steps;
+    };
+    let [batch, width] = first.dims();
+    let shape = [steps.len(), batch, width];
+    let mask = mask(shape, rate, key, &first.device(), first.dtype());
+    steps
+        .into_iter()
+        .enumerate()
+        .map(|(time, step)| step * mask.clone().narrow(0, time, 1).squeeze_dim(0))
+        .collect()
+}
+
+/// `0` with probability `rate`, else `1 / (1 - rate)`.
+fn mask(shape: [usize; 3], rate: f64, key: &Key, device: &Device, dtype: DType) -> Tensor<3> {
+    // The comparison is made in whole numbers: 32 random bits against a threshold.
+    let threshold = (rate * f64::from(u32::MAX)).round() as u32;
+    let kept = (1.0 / (1.0 - rate)) as f32;
+    let mut rng = key.rng();
+    let values = (0..shape.iter().product())
+        .map(|_| {
+            if rng.next_u32() < threshold {
+                0.0
+            } else {
+                kept
+            }
+        })
+        .collect::<Vec<f32>>();
+    Tensor::from_data(TensorData::new(values, shape), (device, dtype))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_keeps_the_mean_and_can_be_repeated() {
+        let device = crate::testing::device();
+        let key = Key::new(5).child("dropout");
+        let draw = |key: &Key| mask([10, 20, 50], 0.3, key, &device, DType::F32).into_data();
+        let values = draw(&key);
+        values.assert_eq(&draw(&key), true);
+        let values = values.try_to_vec::<f32>().unwrap();
+        assert_ne!(values, draw(&key.child(1)).try_to_vec::<f32>().unwrap());
+        let dropped = values.iter().filter(|&&x| x == 0.0).count() as f64 / values.len() as f64;
+        assert!((dropped - 0.3).abs() < 0.02, "{dropped}");
+        let mean = values.iter().sum::<f32>() / values.len() as f32;
+        assert!((mean - 1.0).abs() < 0.03, "{mean}");
+    }
+}

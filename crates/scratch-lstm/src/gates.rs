@@ -1,0 +1,84 @@
+//! The gate order and its offsets: the only place that knows them.
+//!
+//! The four gates lie side by side in the order input, forget, cell, output, as PyTorch has them
+//! (`torch.nn.LSTM`'s `weight_ih_l[k]`: `W_ii|W_if|W_ig|W_io`). Other orders exist only in
+//! [`weights`](crate::weights).
+
+use burn::tensor::Tensor;
+
+/// Number of gates.
+pub const COUNT: usize = 4;
+
+/// A gate; its discriminant is its place in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// How much of the candidate enters the cell state.
+    Input = 0,
+    /// How much of the old cell state stays.
+    Forget = 1,
+    /// The candidate, through tanh.
+    Cell = 2,
+    /// How much of the cell state is shown.
+    Output = 3,
+}
+
+impl Gate {
+    /// All gates in their order.
+    pub const ORDER: [Gate; COUNT] = [Gate::Input, Gate::Forget, Gate::Cell, Gate::Output];
+
+    /// Where this gate's rows begin.
+    pub const fn offset(self, d_hidden: usize) -> usize {
+        self as usize * d_hidden
+    }
+}
+
+/// One value for each gate, always by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gates<T> {
+    /// For the input gate.
+    pub input: T,
+    /// For the forget gate.
+    pub forget: T,
+    /// For the cell gate (the candidate).
+    pub cell: T,
+    /// For the output gate.
+    pub output: T,
+}
+
+impl<T> Gates<T> {
+    /// Makes the four values, each from its gate.
+    pub fn from_fn(mut make: impl FnMut(Gate) -> T) -> Self {
+        Self {
+            input: make(Gate::Input),
+            forget: make(Gate::Forget),
+            cell: make(Gate::Cell),
+            output: make(Gate::Output),
+        }
+    }
+
+    /// Applies `map` to each value.
+    pub fn map<U>(self, mut map: impl FnMut(T) -> U) -> Gates<U> {
+        Gates {
+            input: map(self.input),
+            forget: map(self.forget),
+            cell: map(self.cell),
+            output: map(self.output),
+        }
+    }
+
+    /// The values in the gate order.
+    pub fn into_order(self) -> [T; COUNT] {
+        [self.input, self.forget, self.cell, self.output]
+    }
+}
+
+/// Splits the gates along `dim`: `[.., 4H, ..]` into four `[.., H, ..]`.
+pub fn split<const R: usize>(joined: Tensor<R>, dim: usize) -> Gates<Tensor<R>> {
+    let d_hidden = joined.dims()[dim] / COUNT;
+    Gates::from_fn(|gate| joined.clone().narrow(dim, gate.offset(d_hidden), d_hidden))
+}
+
+/// Joins the gates along `dim`, the inverse of [`split`].
+pub fn join<const R: usize>(gates: Gates<Tensor<R>>, dim: usize) -> Tensor<R> {
+    Tensor::cat(gates.into_order().to_vec(), dim)
+}

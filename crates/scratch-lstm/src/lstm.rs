@@ -1,0 +1,325 @@
+//! Stacked and bidirectional LSTMs.
+
+use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::cell::{CellWeights, ScratchLstmCell};
+use crate::config::{DirectionJoin, ScratchLstmConfig};
+use crate::dropout;
+use crate::error::{ConfigError, ForwardError};
+use crate::layer::{LstmLayer, Sequence, join_directions};
+use crate::options::ForwardOptions;
+use crate::random::Key;
+use crate::reference::{self, Lengths};
+use crate::shapes;
+use crate::state::{LstmState, RecurrentState};
+
+/// A stack of LSTM layers, in one direction or two, whose cell is written from raw tensor
+/// operations (`torch.nn.LSTM`).
+///
+/// It holds weights and no state: the state goes in and comes out with each call.
+///
+/// ```
+/// # #[cfg(feature = "flex")] {
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use scratch_lstm::{Key, ScratchLstmConfig};
+///
+/// let device = Device::flex();
+/// let lstm = ScratchLstmConfig::new(5, 11).init_with(&Key::new(42).child("lstm"), &device);
+///
+/// let input = Tensor::<3>::random([3, 7, 5], Distribution::Default, &device);
+/// let (output, state) = lstm.forward(input.clone(), None);
+/// assert_eq!(output.dims(), [3, 7, 11]); // [B, T, K*H]
+/// assert_eq!(state.hidden.dims(), [1, 3, 11]); // [L*K, B, H]
+///
+/// // The next window of the same sequences.
+/// let (output, _state) = lstm.forward(input, Some(state));
+/// assert_eq!(output.dims(), [3, 7, 11]);
+/// # }
+/// ```
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct ScratchLstm {
+    /// From the input upwards.
+    pub layers: Vec<LstmLayer>,
+    /// Whether dropout applies; burn's `valid()` and `freeze()` clear it.
+    pub training: Param<Flag>,
+    #[module(skip)]
+    config: ScratchLstmConfig,
+}
+
+impl ScratchLstmConfig {
+    /// An LSTM with weights that nobody can draw again; [`init_with`](Self::init_with) is the
+    /// reproducible form.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_init`](Self::try_init) has an error.
+    pub fn init(&self, device: &Device) -> ScratchLstm {
+        self.try_init(device)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// An LSTM with weights that nobody can draw again.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are invalid; see [`validate`](Self::validate).
+    pub fn try_init(&self, device: &Device) -> Result<ScratchLstm, ConfigError> {
+        // The parameters' identities must not repeat either: two LSTMs of one model would share
+        // their gradients.
+        let path = burn::module::ParamId::new();
+        self.try_init_with(&Key::from_entropy().child(path), device)
+    }
+
+    /// An LSTM whose weights and parameter identities follow from `key` alone, on every backend.
+    ///
+    /// Give each module of a model a path of its own: `Key::new(seed).child("encoder")`.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_init_with`](Self::try_init_with) has an error.
+    pub fn init_with(&self, key: &Key, device: &Device) -> ScratchLstm {
+        self.try_init_with(key, device)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// An LSTM whose weights and parameter identities follow from `key` alone.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are invalid; see [`validate`](Self::validate).
+    pub fn try_init_with(&self, key: &Key, device: &Device) -> Result<ScratchLstm, ConfigError> {
+        self.validate()?;
+        let cell = |layer: usize, direction: &str| {
+            let key = key.child("layers").child(layer).child(direction);
+            let weights = CellWeights::init(
+                self.layer_input(layer),
+                self.d_hidden,
+                self.bias,
+                &self.init,
+                &key,
+                device,
+            );
+            ScratchLstmCell::from_weights(weights, &key)
+        };
+        let layers = (0..self.num_layers)
+            .map(|layer| LstmLayer {
+                forward: cell(layer, "forward"),
+                reverse: self.bidirectional.then(|| cell(layer, "reverse")),
+            })
+            .collect();
+        Ok(ScratchLstm {
+            layers,
+            training: Param::from_bool(true),
+            config: self.clone(),
+        })
+    }
+}
+
+impl ScratchLstm {
+    /// The settings it was made from.
+    pub fn config(&self) -> &ScratchLstmConfig {
+        &self.config
+    }
+
+    /// Runs over a batch of sequences.
+    ///
+    /// | | shape |
+    /// |---|---|
+    /// | `input` | `[B, T, D]`, or `[T, B, D]` without `batch_first` |
+    /// | `state` | `[L*K, B, H]` both; zeros if absent |
+    /// | output | `[B, T, K*H]`, or `[T, B, K*H]`: the last layer's hidden states, forward then reverse |
+    /// | next state | `[L*K, B, H]` both (PyTorch's `h_n`, `c_n`) |
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_forward`](Self::try_forward) has an error.
+    pub fn forward(&self, input: Tensor<3>, state: Option<LstmState>) -> (Tensor<3>, LstmState) {
+        self.forward_with(input, ForwardOptions::new().with_state(state))
+    }
+
+    /// [`forward`](Self::forward) with an error instead of a panic.
+    ///
+    /// # Errors
+    ///
+    /// If the input or the state does not fit; see [`ForwardError`].
+    pub fn try_forward(
+        &self,
+        input: Tensor<3>,
+        state: Option<LstmState>,
+    ) -> Result<(Tensor<3>, LstmState), ForwardError> {
+        self.try_forward_with(input, ForwardOptions::new().with_state(state))
+    }
+
+    /// [`forward`](Self::forward) with lengths, resets and a stream for the dropout masks.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_forward_with`](Self::try_forward_with) has an error.
+    pub fn forward_with(
+        &self,
+        input: Tensor<3>,
+        options: ForwardOptions<'_>,
+    ) -> (Tensor<3>, LstmState) {
+        self.try_forward_with(input, options)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`forward_with`](Self::forward_with) with an error instead of a panic.
+    ///
+    /// # Errors
+    ///
+    /// If the input or an option does not fit; see [`ForwardError`].
+    pub fn try_forward_with(
+        &self,
+        input: Tensor<3>,
+        options: ForwardOptions<'_>,
+    ) -> Result<(Tensor<3>, LstmState), ForwardError> {
+        let config = &self.config;
+        let (batch, steps) = shapes::check_input(&input, config.d_input, config.batch_first)?;
+        let (dtype, device) = self.kind();
+        shapes::check_kind("input", &input, dtype, &device)?;
+        let state = self.initial_state(options.state, options.resets, batch)?;
+        if let Some(lengths) = options.lengths {
+            shapes::check_lengths(lengths, batch, steps)?;
+        }
+
+        let lengths = options.lengths.map(|lengths| Lengths::new(lengths, &input));
+        let time_first = if config.batch_first {
+            input.swap_dims(0, 1)
+        } else {
+            input
+        };
+        let mut input = reference::split_steps(time_first);
+        if let Some(lengths) = &lengths {
+            lengths.clear(&mut input);
+        }
+        let (output, state) = self.run(Sequence::Shared(input), state, lengths, options.key);
+        let time = if config.batch_first { 1 } else { 0 };
+        Ok((Tensor::stack(output, time), state))
+    }
+
+    /// Runs over one sequence without a batch axis: `[T, D]` to `[T, K*H]`, state `[L*K, H]`.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_forward_with`](Self::try_forward_with) has an error.
+    pub fn forward_unbatched(
+        &self,
+        input: Tensor<2>,
+        state: Option<LstmState<2>>,
+    ) -> (Tensor<2>, LstmState<2>) {
+        let batch = if self.config.batch_first { 0 } else { 1 };
+        let state = state.map(|state| state.map(|tensor| tensor.unsqueeze_dim(1)));
+        let (output, state) = self.forward(input.unsqueeze_dim(batch), state);
+        (
+            output.squeeze_dim(batch),
+            state.map(|tensor| tensor.squeeze_dim(1)),
+        )
+    }
+
+    fn run(
+        &self,
+        input: Sequence,
+        state: LstmState,
+        lengths: Option<Lengths>,
+        key: Option<&Key>,
+    ) -> (Vec<Tensor<2>>, LstmState) {
+        let config = &self.config;
+        let dropout = self.dropout_stream(key);
+        let mut sequence = input;
+        let mut states = Vec::with_capacity(self.layers.len() * config.num_directions());
+        let mut outputs = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                sequence = self.between_layers(std::mem::take(&mut outputs));
+                if let Some(key) = &dropout {
+                    let rate = config.regularization.dropout;
+                    let key = key.child("dropout").child(index - 1);
+                    sequence = sequence
+                        .map(|place, steps| dropout::drop_steps(steps, rate, &key.child(place)));
+                }
+            }
+            let before = (0..config.num_directions())
+                .map(|direction| state.of_layer(index * config.num_directions() + direction))
+                .collect();
+            let after;
+            (outputs, after) = layer.run(&sequence, before, lengths.as_ref());
+            states.extend(after);
+        }
+        (join_directions(outputs), LstmState::stack(states))
+    }
+
+    /// What the next layer reads of a layer's outputs.
+    fn between_layers(&self, mut outputs: Vec<Vec<Tensor<2>>>) -> Sequence {
+        if self.config.join == DirectionJoin::AtEnd && outputs.len() == 2 {
+            let reverse = outputs.swap_remove(1);
+            let forward = outputs.swap_remove(0);
+            Sequence::PerDirection { forward, reverse }
+        } else {
+            Sequence::Shared(join_directions(outputs))
+        }
+    }
+
+    /// The stream of the dropout masks if dropout applies: the layer takes part in training and
+    /// its device differentiates.
+    fn dropout_stream(&self, key: Option<&Key>) -> Option<Key> {
+        let applies = self.config.regularization.dropout > 0.0
+            && self.layers.len() > 1
+            && self.training.is_enabled()
+            && self.kind().1.is_autodiff();
+        applies.then(|| key.cloned().unwrap_or_else(Key::from_entropy))
+    }
+
+    fn initial_state(
+        &self,
+        state: Option<LstmState>,
+        resets: Option<&[bool]>,
+        batch: usize,
+    ) -> Result<LstmState, ForwardError> {
+        let config = &self.config;
+        let (dtype, device) = self.kind();
+        let count = config.num_layers * config.num_directions();
+        if let Some(resets) = resets {
+            shapes::check_rows("resets", resets.len(), batch)?;
+        }
+        let Some(state) = state else {
+            let shape = [count, batch, config.d_hidden];
+            return Ok(LstmState::zeros(shape, (&device, dtype)));
+        };
+        for (what, tensor) in [("state.hidden", &state.hidden), ("state.cell", &state.cell)] {
+            shapes::check_state(what, tensor, count, batch, config.d_hidden)?;
+            shapes::check_kind(what, tensor, dtype, &device)?;
+        }
+        Ok(match resets {
+            Some(rows) => state.reset_rows(rows),
+            None => state,
+        })
+    }
+
+    /// Element type and device of the weights.
+    fn kind(&self) -> (burn::tensor::DType, Device) {
+        let weight = &self.layers[0].forward.weight_hh;
+        (weight.dtype(), weight.device())
+    }
+}
+
+impl ModuleDisplay for ScratchLstm {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new()
+            .with_new_line_after_attribute(false)
+            .optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let config = &self.config;
+        content
+            .add("d_input", &config.d_input)
+            .add("d_hidden", &config.d_hidden)
+            .add("num_layers", &config.num_layers)
+            .add("bidirectional", &config.bidirectional)
+            .add("bias", &config.bias)
+            .optional()
+    }
+}

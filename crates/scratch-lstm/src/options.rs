@@ -1,0 +1,63 @@
+//! What a call can bring besides its input.
+
+use crate::random::Key;
+use crate::state::LstmState;
+
+/// Options of [`ScratchLstm::forward_with`](crate::ScratchLstm::forward_with).
+///
+/// ```
+/// use scratch_lstm::ForwardOptions;
+///
+/// // Three sequences of different lengths in a batch of three; the second starts anew.
+/// let options = ForwardOptions::new()
+///     .with_lengths(&[5, 7, 0][..])
+///     .with_resets(&[false, true, false][..]);
+/// assert!(options.state.is_none());
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ForwardOptions<'a> {
+    /// The state before the first step, `[L*K, B, H]`; zeros if absent.
+    pub state: Option<LstmState>,
+    /// How many steps of each row are valid, in any order, 0 too; all of them if absent.
+    ///
+    /// Past its length a row's output is zero and its state stands still, so that the final state
+    /// is that of its last valid step; the reverse direction starts there. Whatever the input
+    /// holds past the length, NaN included, has no influence.
+    pub lengths: Option<&'a [usize]>,
+    /// Rows that start a new sequence: their initial state is zero, whatever `state` holds.
+    pub resets: Option<&'a [bool]>,
+    /// The stream of the dropout masks. With one, a call can be repeated exactly, on every
+    /// backend; without one each call draws masks nobody can repeat.
+    pub key: Option<&'a Key>,
+}
+
+impl<'a> ForwardOptions<'a> {
+    /// No options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`state`](Self::state).
+    pub fn with_state(mut self, state: impl Into<Option<LstmState>>) -> Self {
+        self.state = state.into();
+        self
+    }
+
+    /// Sets [`lengths`](Self::lengths).
+    pub fn with_lengths(mut self, lengths: impl Into<Option<&'a [usize]>>) -> Self {
+        self.lengths = lengths.into();
+        self
+    }
+
+    /// Sets [`resets`](Self::resets).
+    pub fn with_resets(mut self, resets: impl Into<Option<&'a [bool]>>) -> Self {
+        self.resets = resets.into();
+        self
+    }
+
+    /// Sets [`key`](Self::key).
+    pub fn with_key(mut self, key: impl Into<Option<&'a Key>>) -> Self {
+        self.key = key.into();
+        self
+    }
+}

@@ -1,0 +1,1 @@
+//! Weights in other layouts, to and from [`CellWeights`](crate::CellWeights).
