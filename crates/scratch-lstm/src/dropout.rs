@@ -1,12 +1,30 @@
-//! Dropout masks from the host's generator: the same on every backend.
+//! Dropout with masks from the host's generator: the same on every backend.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::Rng;
 
 use crate::random::Key;
 
-/// Drops entries of the step tensors `[B, width]` with probability `rate` and scales the others
-/// by `1 / (1 - rate)` (Srivastava et al. 2014).
+/// Drops entries of `tensor` with probability `rate` and scales the others by `1 / (1 - rate)`
+/// (Srivastava et al. 2014), by the stream of `key`. What it returns without autodiff, or at a
+/// rate of 0, is the tensor itself.
+///
+/// # Panics
+///
+/// If `rate` is not at least 0 and less than 1.
+pub fn dropout<const R: usize>(tensor: Tensor<R>, rate: f64, key: &Key) -> Tensor<R> {
+    assert!(
+        (0.0..1.0).contains(&rate),
+        "dropout rate: expected at least 0 and less than 1, found {rate}"
+    );
+    if rate == 0.0 || !tensor.device().is_autodiff() {
+        return tensor;
+    }
+    let mask = mask(tensor.dims(), rate, key, &tensor.device(), tensor.dtype());
+    tensor * mask
+}
+
+/// Drops entries of the step tensors `[B, width]` as [`dropout`] does, with one mask for all.
 pub(crate) fn drop_steps(steps: Vec<Tensor<2>>, rate: f64, key: &Key) -> Vec<Tensor<2>> {
     let Some(first) = steps.first() else {
         return steps;
@@ -22,7 +40,13 @@ pub(crate) fn drop_steps(steps: Vec<Tensor<2>>, rate: f64, key: &Key) -> Vec<Ten
 }
 
 /// `0` with probability `rate`, else `1 / (1 - rate)`.
-fn mask(shape: [usize; 3], rate: f64, key: &Key, device: &Device, dtype: DType) -> Tensor<3> {
+fn mask<const R: usize>(
+    shape: [usize; R],
+    rate: f64,
+    key: &Key,
+    device: &Device,
+    dtype: DType,
+) -> Tensor<R> {
     // The comparison is made in whole numbers: 32 random bits against a threshold.
     let threshold = (rate * f64::from(u32::MAX)).round() as u32;
     let kept = (1.0 / (1.0 - rate)) as f32;

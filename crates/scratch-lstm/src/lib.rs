@@ -23,6 +23,7 @@ pub mod weights;
 
 pub use cell::{CellWeights, ScratchLstmCell};
 pub use config::ScratchLstmConfig;
+pub use dropout::dropout;
 pub use error::{ConfigError, ForwardError, StateError};
 pub use init::Initializer;
 pub use layer::LstmLayer;
@@ -30,6 +31,7 @@ pub use lstm::ScratchLstm;
 pub use options::ForwardOptions;
 pub use random::{Key, param_id};
 pub use state::{LstmState, RecurrentState};
+pub use weights::WeightsError;
 
 #[cfg(test)]
 mod testing;

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::cell::{CellWeights, ScratchLstmCell};
 use crate::config::{DirectionJoin, ScratchLstmConfig};
-use crate::dropout;
+use crate::dropout::drop_steps;
 use crate::error::{ConfigError, ForwardError};
 use crate::layer::{LstmLayer, Sequence, join_directions};
 use crate::options::ForwardOptions;
@@ -13,6 +13,7 @@ use crate::random::Key;
 use crate::reference::{self, Lengths};
 use crate::shapes;
 use crate::state::{LstmState, RecurrentState};
+use crate::weights::{self, WeightsError};
 
 /// A stack of LSTM layers, in one direction or two, whose cell is written from raw tensor
 /// operations (`torch.nn.LSTM`).
@@ -91,17 +92,28 @@ impl ScratchLstmConfig {
     /// If the settings are invalid; see [`validate`](Self::validate).
     pub fn try_init_with(&self, key: &Key, device: &Device) -> Result<ScratchLstm, ConfigError> {
         self.validate()?;
-        let cell = |layer: usize, direction: &str| {
-            let key = key.child("layers").child(layer).child(direction);
-            let weights = CellWeights::init(
+        Ok(self.assemble(key, |layer, key| {
+            CellWeights::init(
                 self.layer_input(layer),
                 self.d_hidden,
                 self.bias,
                 &self.init,
-                &key,
+                key,
                 device,
-            );
-            ScratchLstmCell::from_weights(weights, &key)
+            )
+        }))
+    }
+
+    /// An LSTM whose cells have the weights that `weights` gives for a layer and the key of its
+    /// direction; the order of calls is that of the state, `L*K`.
+    fn assemble(
+        &self,
+        key: &Key,
+        mut weights: impl FnMut(usize, &Key) -> CellWeights,
+    ) -> ScratchLstm {
+        let mut cell = |layer: usize, direction: &str| {
+            let key = key.child("layers").child(layer).child(direction);
+            ScratchLstmCell::from_weights(weights(layer, &key), &key)
         };
         let layers = (0..self.num_layers)
             .map(|layer| LstmLayer {
@@ -109,15 +121,36 @@ impl ScratchLstmConfig {
                 reverse: self.bidirectional.then(|| cell(layer, "reverse")),
             })
             .collect();
-        Ok(ScratchLstm {
+        ScratchLstm {
             layers,
             training: Param::from_bool(true),
             config: self.clone(),
-        })
+        }
     }
 }
 
 impl ScratchLstm {
+    /// An LSTM with these weights, in the order of the state, `L*K`: layer by layer, forward
+    /// before reverse. The parameters are leaves of their own: no gradient flows on into what the
+    /// weights were computed from.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are invalid or the weights do not fit them.
+    pub(crate) fn from_weights(
+        config: &ScratchLstmConfig,
+        weights: Vec<CellWeights>,
+        key: &Key,
+    ) -> Result<Self, WeightsError> {
+        config.validate()?;
+        weights::check_stack(config, &weights)?;
+        let mut weights = weights.into_iter();
+        Ok(config.assemble(key, |_, _| {
+            let weights = weights.next().expect("counted above");
+            weights.detach()
+        }))
+    }
+
     /// The settings it was made from.
     pub fn config(&self) -> &ScratchLstmConfig {
         &self.config
@@ -237,8 +270,8 @@ impl ScratchLstm {
                 if let Some(key) = &dropout {
                     let rate = config.regularization.dropout;
                     let key = key.child("dropout").child(index - 1);
-                    sequence = sequence
-                        .map(|place, steps| dropout::drop_steps(steps, rate, &key.child(place)));
+                    sequence =
+                        sequence.map(|place, steps| drop_steps(steps, rate, &key.child(place)));
                 }
             }
             let before = (0..config.num_directions())

@@ -1,1 +1,37 @@
+//! Training sequence models on [burn](burn): data, loop, checkpoints, metrics.
 //!
+//! A model implements [`SequenceModel`], data implement [`data::SequenceData`], and a [`Trainer`]
+//! brings them together on any backend.
+
+pub mod backend;
+pub mod baselines;
+pub mod checkpoint;
+pub mod clip;
+mod config;
+pub mod data;
+pub mod error;
+pub mod evaluate;
+pub mod generate;
+pub mod loss;
+pub mod metrics;
+mod model;
+pub mod models;
+pub mod observer;
+pub mod optimizer;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod schedule;
+mod step;
+pub mod tasks;
+mod trainer;
+
+pub use backend::{Backend, BackendError, Chosen};
+pub use checkpoint::{Checkpoint, Checkpoints};
+pub use config::TrainingConfig;
+pub use error::{CheckpointError, TrainError};
+pub use evaluate::{Evaluation, evaluate, evaluate_with};
+pub use model::{SequenceModel, StepOutput};
+pub use observer::{Ending, Observer, Plan, StepReport};
+pub use run::RunFolder;
+pub use trainer::{Outcome, Trainer};

@@ -1,1 +1,56 @@
-//! Weights in other layouts, to and from [`CellWeights`](crate::CellWeights).
+//! Weights in other layouts, to and from [`CellWeights`].
+//!
+//! The one layout inside is PyTorch's with its two biases summed: `weight_ih [4H, D]`,
+//! `weight_hh [4H, H]`, `bias [4H]`, gates input, forget, cell, output. Every other layout is a
+//! struct with named fields:
+//!
+//! | layout | type |
+//! |---|---|
+//! | all gates at once, `[D, 4H]`, `[H, 4H]` and one bias, in any gate order (Keras) | [`StackedWeights`] |
+//! | one matrix a gate on the concatenation of `h` and `x` (textbooks) | [`ConcatWeights`] |
+//! | PyTorch's, with two biases | [`TwoBiasWeights`] |
+//! | eight linear layers | [`EightLinears`] |
+//! | burn's own LSTMs | [`CellWeights::try_from_burn`], [`ScratchLstm::try_from_burn`](crate::ScratchLstm::try_from_burn) |
+//! | an LSTM in a PyTorch state dict | [`PytorchFile`], [`ScratchLstm::try_from_pytorch_file`](crate::ScratchLstm::try_from_pytorch_file) |
+//!
+//! Conversions of tensors are tensor operations: gradients flow through them.
+
+mod burn_lstm;
+mod concat;
+mod error;
+mod file;
+mod linears;
+mod order;
+mod pytorch;
+mod safetensors;
+mod shapes;
+mod stacked;
+#[cfg(test)]
+mod testing;
+mod two_biases;
+
+pub use concat::{ConcatOrder, ConcatSide, ConcatWeights};
+pub use error::WeightsError;
+pub use file::PytorchFile;
+pub use linears::EightLinears;
+pub use order::GateOrder;
+pub use pytorch::PytorchOptions;
+pub use safetensors::save_safetensors;
+pub(crate) use shapes::check_stack;
+pub use stacked::StackedWeights;
+pub use two_biases::TwoBiasWeights;
+
+use burn::tensor::Tensor;
+
+use crate::cell::CellWeights;
+
+impl CellWeights {
+    /// The same weights without the graph they were computed by, ready to be parameters.
+    pub fn detach(self) -> Self {
+        Self {
+            weight_ih: self.weight_ih.detach(),
+            weight_hh: self.weight_hh.detach(),
+            bias: self.bias.map(Tensor::detach),
+        }
+    }
+}

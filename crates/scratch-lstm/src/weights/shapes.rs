@@ -1,0 +1,119 @@
+//! Shape checks of weights, and of whole stacks of them.
+
+use burn::tensor::Tensor;
+
+use crate::cell::CellWeights;
+use crate::config::ScratchLstmConfig;
+use crate::gates::{self, Gates};
+
+use super::error::WeightsError;
+
+/// That `tensor` has these axes, each a name and a size.
+pub(super) fn check<const R: usize>(
+    name: &str,
+    tensor: &Tensor<R>,
+    expected: [(&str, usize); R],
+) -> Result<(), WeightsError> {
+    check_dims(name, &tensor.dims(), &expected)
+}
+
+/// That `found` are the sizes of these axes, each a name and a size.
+pub(super) fn check_dims(
+    name: &str,
+    found: &[usize],
+    expected: &[(&str, usize)],
+) -> Result<(), WeightsError> {
+    if found.len() == expected.len() && found.iter().zip(expected).all(|(a, (_, b))| a == b) {
+        return Ok(());
+    }
+    let axes: Vec<String> = expected
+        .iter()
+        .map(|(axis, size)| format!("{axis}={size}"))
+        .collect();
+    Err(WeightsError::Shape {
+        name: name.into(),
+        expected: format!("[{}]", axes.join(", ")),
+        found: found.to_vec(),
+    })
+}
+
+/// `D` and `H` of weights that fit each other.
+pub(super) fn check_cell(weights: &CellWeights) -> Result<(usize, usize), WeightsError> {
+    let [_, d_input] = weights.weight_ih.dims();
+    let [_, d_hidden] = weights.weight_hh.dims();
+    check_cell_as("", weights, d_input, d_hidden)?;
+    Ok((d_input, d_hidden))
+}
+
+/// That a stack has a cell for each layer and direction of `config`, each in its shapes.
+pub(crate) fn check_stack(
+    config: &ScratchLstmConfig,
+    weights: &[CellWeights],
+) -> Result<(), WeightsError> {
+    let directions = config.num_directions();
+    let expected = config.num_layers * directions;
+    if weights.len() != expected {
+        return Err(WeightsError::Setting {
+            name: "weights".into(),
+            expected: format!("one set for each of {expected} layers and directions"),
+            found: weights.len().to_string(),
+        });
+    }
+    for (index, weights) in weights.iter().enumerate() {
+        let layer = index / directions;
+        let direction = ["forward", "reverse"][index % directions];
+        let path = format!("layers.{layer}.{direction}.");
+        check_cell_as(&path, weights, config.layer_input(layer), config.d_hidden)?;
+        if weights.bias.is_some() != config.bias {
+            return Err(WeightsError::Setting {
+                name: format!("{path}bias"),
+                expected: presence(config.bias).into(),
+                found: presence(weights.bias.is_some()).into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The values of the gates under their names in messages, in the gate order.
+pub(super) fn named<'a, T>(field: &str, gates: &'a Gates<T>) -> [(String, &'a T); gates::COUNT] {
+    [
+        (format!("{field}.input"), &gates.input),
+        (format!("{field}.forget"), &gates.forget),
+        (format!("{field}.cell"), &gates.cell),
+        (format!("{field}.output"), &gates.output),
+    ]
+}
+
+/// How a message names a bias that is there or is not.
+pub(super) fn presence(bias: bool) -> &'static str {
+    if bias { "a bias" } else { "no bias" }
+}
+
+fn check_cell_as(
+    path: &str,
+    weights: &CellWeights,
+    d_input: usize,
+    d_hidden: usize,
+) -> Result<(), WeightsError> {
+    let rows = ("4H", gates::COUNT * d_hidden);
+    let CellWeights {
+        weight_ih,
+        weight_hh,
+        bias,
+    } = weights;
+    check(
+        &format!("{path}weight_hh"),
+        weight_hh,
+        [rows, ("H", d_hidden)],
+    )?;
+    check(
+        &format!("{path}weight_ih"),
+        weight_ih,
+        [rows, ("D", d_input)],
+    )?;
+    match bias {
+        Some(bias) => check(&format!("{path}bias"), bias, [rows]),
+        None => Ok(()),
+    }
+}

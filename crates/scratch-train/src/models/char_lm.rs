@@ -1,0 +1,124 @@
+//! Character and byte language models.
+
+use burn::module::Module;
+use burn::nn::{Embedding, Linear};
+use burn::tensor::{Device, Int, Tensor};
+use scratch_lstm::{
+    ConfigError, ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmConfig, dropout,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::data::TextBatch;
+use crate::loss::cross_entropy;
+use crate::model::{SequenceModel, StepOutput};
+use crate::models::{embedding, linear};
+
+/// Settings of a [`CharLm`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CharLmConfig {
+    /// Width of a symbol's embedding.
+    pub d_embedding: usize,
+    /// Width of the hidden state.
+    pub d_hidden: usize,
+    /// Layers of the LSTM.
+    pub num_layers: usize,
+    /// Dropout between layers and before the head.
+    pub dropout: f64,
+}
+
+impl Default for CharLmConfig {
+    fn default() -> Self {
+        Self {
+            d_embedding: 32,
+            d_hidden: 256,
+            num_layers: 1,
+            dropout: 0.0,
+        }
+    }
+}
+
+/// An LSTM that says after each symbol which one comes next.
+#[derive(Module, Debug)]
+pub struct CharLm {
+    /// Of the symbols, `[symbols, d_embedding]`.
+    pub embed: Embedding,
+    /// Reads the text.
+    pub lstm: ScratchLstm,
+    /// From the hidden state to a logit for each symbol.
+    pub head: Linear,
+    dropout: f64,
+}
+
+impl CharLmConfig {
+    /// A model of text over `symbols` symbols.
+    ///
+    /// # Errors
+    ///
+    /// If the settings describe no LSTM.
+    pub fn try_init(
+        &self,
+        symbols: usize,
+        key: &Key,
+        device: &Device,
+    ) -> Result<CharLm, ConfigError> {
+        let lstm = ScratchLstmConfig::new(self.d_embedding, self.d_hidden)
+            .with_num_layers(self.num_layers)
+            .with_dropout(self.dropout)
+            .try_init_with(&key.child("lstm"), device)?;
+        Ok(CharLm {
+            embed: embedding(symbols, self.d_embedding, &key.child("embed"), device),
+            lstm,
+            head: linear(self.d_hidden, symbols, &key.child("head"), device),
+            dropout: self.dropout,
+        })
+    }
+}
+
+impl CharLm {
+    /// A model from its parts, weights from elsewhere for example.
+    pub fn from_parts(embed: Embedding, lstm: ScratchLstm, head: Linear, dropout: f64) -> Self {
+        Self {
+            embed,
+            lstm,
+            head,
+            dropout,
+        }
+    }
+
+    /// Logits of the next symbol after each of `symbols` `[B, T]`: `[B, T, symbols]`.
+    pub fn predict(
+        &self,
+        symbols: Tensor<2, Int>,
+        state: Option<LstmState>,
+        key: &Key,
+    ) -> (Tensor<3>, LstmState) {
+        let options = ForwardOptions::new().with_state(state).with_key(key);
+        let (hidden, state) = self.lstm.forward_with(self.embed.forward(symbols), options);
+        let hidden = dropout(hidden, self.dropout, &key.child("head"));
+        (self.head.forward(hidden), state)
+    }
+}
+
+impl SequenceModel for CharLm {
+    type Batch = TextBatch;
+    type State = LstmState;
+
+    fn step(
+        &self,
+        batch: &TextBatch,
+        state: Option<LstmState>,
+        key: &Key,
+    ) -> StepOutput<LstmState> {
+        let (outputs, state) = self.predict(batch.inputs.clone(), state, key);
+        let [rows, steps, symbols] = outputs.dims();
+        let logits = outputs.clone().reshape([rows * steps, symbols]);
+        let targets = batch.targets.clone().reshape([rows * steps]);
+        StepOutput {
+            loss: cross_entropy(logits, targets),
+            targets: rows * steps,
+            outputs,
+            state,
+        }
+    }
+}
