@@ -1,1 +1,36 @@
-//! Shared helpers of the test suite.
+//! The test suite: what it proves where, and what its files share.
+//!
+//! A new test goes into the file in `tests/` whose first line is about the same promise:
+//!
+//! | file | proves |
+//! |---|---|
+//! | `parity_burn`, `parity_burn_f64` | outputs, states, gradients are those of burn's own LSTMs |
+//! | `parity_pytorch` | … and PyTorch's, by the goldens beside the script that made them |
+//! | `formulations` | five ways to write an LSTM by hand are this LSTM |
+//! | `finite_differences` | gradients are the slopes of the function |
+//! | `lengths` | sequences of several lengths in a batch, and rows that start anew |
+//! | `options_errors` | what does not fit is a typed error |
+//! | `dropout`, `init` | what is random is the same everywhere |
+//! | `training_curve` | ten steps of training are burn's and PyTorch's |
+//! | `truncated_bptt` | what windows cut off the gradient, and what they do not |
+//! | `trainer` | the loop, its checkpoints, and going on from them |
+//! | `growth` | memory grows linearly in the number of steps |
+//! | `weights` | weights in other layouts and files |
+//!
+//! A test of a private function lies beside it in its crate; one of the program `scratch` in
+//! `crates/scratch-cli/tests`.
+//!
+//! The backend is that of the environment variable `SCRATCH_TEST_BACKEND`; see [`backend`].
+//! Numbers are compared by the tolerances in [`compare`] and nowhere else.
+
+pub mod backend;
+pub mod burn_lstm;
+pub mod compare;
+pub mod golden;
+pub mod probe;
+pub mod random;
+pub mod toy;
+
+pub use backend::{device, dtypes, is_gpu, say};
+pub use compare::{Named, Tolerance, Values, assert_all_close, assert_all_same, assert_close};
+pub use probe::Case;

@@ -180,7 +180,8 @@ pub(crate) fn advance(
 }
 
 fn parameter<const R: usize>(value: Tensor<R>, key: &Key) -> Param<Tensor<R>> {
-    let mut parameter = Param::from_tensor(value);
+    // A tensor computed from tracked ones cannot be trained itself; what it holds can.
+    let mut parameter = Param::from_tensor(value.detach());
     parameter.id = key.param_id();
     parameter
 }

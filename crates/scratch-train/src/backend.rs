@@ -330,8 +330,7 @@ fn wgpu_devices(backend: Backend) -> Vec<(Device, bool)> {
 }
 
 /// Runs what may panic for want of a driver, without its message.
-#[allow(dead_code)]
-fn quietly<T>(look: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn quietly<T>(look: impl FnOnce() -> T) -> Option<T> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let result = panic::catch_unwind(AssertUnwindSafe(look));

@@ -17,7 +17,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -29,6 +28,7 @@ use scratch_lstm::RecurrentState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::backend::quietly;
 use crate::error::CheckpointError;
 use crate::progress::{Clock, Progress};
 
@@ -270,8 +270,8 @@ impl Checkpoint {
         let expected = record.len();
         // burn puts the tensors on its default device first, which can be one that this machine
         // lacks (a binary with CUDA on a machine without).
-        let loaded = std::panic::catch_unwind(AssertUnwindSafe(|| optimizer.load_record(record)));
-        let optimizer = loaded.map_err(|_| CheckpointError::Format {
+        let loaded = quietly(|| optimizer.load_record(record));
+        let optimizer = loaded.ok_or_else(|| CheckpointError::Format {
             path: path.clone(),
             reason: "burn's default device does not work here; name one that does in the \
                      environment variable BURN_DEVICE (flex, say)"

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::optimizer::OptimizerConfig;
-use crate::schedule::ScheduleConfig;
+use crate::schedule::{Schedule, ScheduleConfig};
 
 /// Settings of the training loop. Serializes with serde; an unknown key is an error and a missing
 /// one has its default.
@@ -73,7 +73,14 @@ impl TrainingConfig {
             _ => Ok(()),
         };
         positive("max_time", self.max_time)?;
-        positive("learning_rate", Some(self.learning_rate))?;
-        positive("clip_norm", self.clip_norm)
+        positive("clip_norm", self.clip_norm)?;
+        if self.epochs > MOST_EPOCHS {
+            let expected = format!("at most {MOST_EPOCHS}");
+            return Err(TrainError::config("epochs", expected, self.epochs));
+        }
+        Schedule::new(&self.schedule, self.learning_rate).map(drop)
     }
 }
+
+/// More are taken for a mistake, and their windows could not be counted.
+const MOST_EPOCHS: usize = 1_000_000_000;

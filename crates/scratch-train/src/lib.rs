@@ -22,8 +22,10 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod settings;
 mod step;
 pub mod tasks;
+pub mod terminal;
 mod trainer;
 
 pub use backend::{Backend, BackendError, Chosen};

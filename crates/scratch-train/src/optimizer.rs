@@ -55,15 +55,20 @@ pub enum OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self::AdamW {
-            beta_1: beta_1(),
-            beta_2: beta_2(),
-            weight_decay: decoupled_decay(),
-        }
+        Self::adam_w(decoupled_decay())
     }
 }
 
 impl OptimizerConfig {
+    /// [`AdamW`](Self::AdamW) with the usual decays of its moments.
+    pub fn adam_w(weight_decay: f32) -> Self {
+        Self::AdamW {
+            beta_1: beta_1(),
+            beta_2: beta_2(),
+            weight_decay,
+        }
+    }
+
     /// An optimizer without state.
     pub fn init(&self) -> ModuleOptimizer {
         let l2 = |decay: f32| (decay > 0.0).then(|| WeightDecayConfig::new(decay));

@@ -10,7 +10,7 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,12 +20,13 @@ use crate::checkpoint::{Checkpoints, write_atomically};
 use crate::error::{CheckpointError, TrainError};
 use crate::observer::{Ending, Observer, Plan, StepReport};
 use crate::progress::Validation;
+use crate::settings::Settings;
 
 /// A folder that is no run, or cannot become one.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The place is taken.
-    #[error("{}: expected a new or empty folder, found {found}; choose another with --out", path.display())]
+    #[error("{}: expected a new or empty folder, found {found}", path.display())]
     Taken {
         /// The folder.
         path: PathBuf,
@@ -113,29 +114,35 @@ impl RunFolder {
                     });
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) if root.is_file() => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) if root.is_file() => {
                 return Err(RunError::Taken {
                     path: root,
-                    found: format!("a file ({error})"),
+                    found: "a file".into(),
                 });
             }
             Err(source) => return Err(RunError::Io { path: root, source }),
         }
         let run = Self { root };
+        let text = run.config_text(task, config)?;
         for folder in [&run.root, &run.plots()] {
             fs::create_dir_all(folder).map_err(|source| RunError::Io {
                 path: folder.clone(),
                 source,
             })?;
         }
-        let header = Header {
-            format: FORMAT,
-            task: task.into(),
-        };
-        let text = to_toml(&run.config_path(), &header)? + &to_toml(&run.config_path(), config)?;
         write_atomically(&run.config_path(), text.as_bytes())?;
         Ok(run)
+    }
+
+    /// Writes the settings of a run that goes on with others than it began with.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn update_config(&self, task: &str, config: &impl Serialize) -> Result<(), RunError> {
+        let text = self.config_text(task, config)?;
+        Ok(write_atomically(&self.config_path(), text.as_bytes())?)
     }
 
     /// The run at `root`.
@@ -151,6 +158,7 @@ impl RunFolder {
         let found = match run.root.metadata() {
             Ok(meta) if meta.is_dir() => "a folder without it".into(),
             Ok(_) => "a file".into(),
+            Err(error) if error.kind() == ErrorKind::NotFound => "nothing of that name".into(),
             Err(error) => error.to_string(),
         };
         Err(RunError::NotARun {
@@ -182,11 +190,10 @@ impl RunFolder {
                 found: header.task,
             });
         }
-        rest.try_into()
-            .map_err(|error: toml::de::Error| RunError::Config {
-                path: self.config_path(),
-                reason: error.to_string(),
-            })
+        rest.read().map_err(|reason| RunError::Config {
+            path: self.config_path(),
+            reason,
+        })
     }
 
     /// The folder.
@@ -261,29 +268,34 @@ impl RunFolder {
         self.root.join("timing.csv")
     }
 
-    fn read_config(&self) -> Result<(Header, toml::Table), RunError> {
+    fn config_text(&self, task: &str, config: &impl Serialize) -> Result<String, RunError> {
+        let path = self.config_path();
+        let header = Header {
+            format: FORMAT,
+            task: task.into(),
+        };
+        Ok(to_toml(&path, &header)? + &to_toml(&path, config)?)
+    }
+
+    fn read_config(&self) -> Result<(Header, Settings), RunError> {
         let path = self.config_path();
         let text = fs::read_to_string(&path).map_err(|source| RunError::Io {
             path: path.clone(),
             source,
         })?;
-        let invalid = |error: toml::de::Error| RunError::Config {
+        let invalid = |reason| RunError::Config {
             path: path.clone(),
-            reason: error.to_string(),
+            reason,
         };
-        let mut table: toml::Table = toml::from_str(&text).map_err(invalid)?;
-        let header = ["format", "task"]
-            .into_iter()
-            .filter_map(|key| table.remove_entry(key))
-            .collect::<toml::Table>();
-        let header: Header = header.try_into().map_err(invalid)?;
+        let mut settings = Settings::parse(text).map_err(invalid)?;
+        let header: Header = settings.take(&["format", "task"]).read().map_err(invalid)?;
         if header.format != FORMAT {
             return Err(RunError::Config {
                 path: path.clone(),
                 reason: format!("expected format {FORMAT}, found {}", header.format),
             });
         }
-        Ok((header, table))
+        Ok((header, settings))
     }
 }
 
@@ -445,7 +457,7 @@ impl RowWriter {
 fn rows_until(path: &Path, step: u64) -> Result<String, TrainError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
         Err(source) => return Err(TrainError::io(path, source)),
     };
     let of_row = |line: &str| {

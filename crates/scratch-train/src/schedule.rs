@@ -72,11 +72,16 @@ impl Schedule {
                 config.floor,
             ));
         }
-        let scheduler = build(config, learning_rate).map_err(|reason| TrainError::Config {
-            field: "learning_rate",
-            expected: reason,
-            found: learning_rate.to_string(),
-        })?;
+        // What burn's schedulers accept.
+        if !(learning_rate > 0.0 && learning_rate <= 1.0) {
+            return Err(TrainError::config(
+                "learning_rate",
+                "more than 0 and at most 1",
+                learning_rate,
+            ));
+        }
+        let scheduler = build(config, learning_rate)
+            .map_err(|reason| TrainError::config("schedule", reason, learning_rate))?;
         Ok(Self {
             scheduler,
             tick: None,

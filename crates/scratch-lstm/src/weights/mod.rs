@@ -20,6 +20,7 @@ mod concat;
 mod error;
 mod file;
 mod linears;
+mod names;
 mod order;
 mod pytorch;
 mod safetensors;

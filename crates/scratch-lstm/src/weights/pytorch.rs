@@ -15,6 +15,7 @@ use crate::random::Key;
 use super::burn_lstm::check_joined_each_layer;
 use super::error::{WeightsError, joined};
 use super::file::PytorchFile;
+use super::names::{FIRST, Part, Place, all_places, below, parse, places};
 use super::safetensors::save_safetensors;
 use super::shapes::{check_dims, presence};
 use super::two_biases::TwoBiasWeights;
@@ -346,109 +347,6 @@ struct Stored {
     config: ScratchLstmConfig,
 }
 
-/// One layer and direction. The order is that of the state, `L*K`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    layer: usize,
-    reverse: bool,
-}
-
-/// The place that every LSTM has.
-const FIRST: Place = Place {
-    layer: 0,
-    reverse: false,
-};
-
-/// One tensor of a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    WeightIh,
-    WeightHh,
-    BiasIh,
-    BiasHh,
-    /// The projection of `proj_size`.
-    WeightHr,
-}
-
-impl Part {
-    const ALL: [Part; 5] = [
-        Part::WeightIh,
-        Part::WeightHh,
-        Part::BiasIh,
-        Part::BiasHh,
-        Part::WeightHr,
-    ];
-
-    /// Those of an LSTM with or without bias.
-    fn of(bias: bool) -> impl Iterator<Item = Part> {
-        Self::ALL[..if bias { 4 } else { 2 }].iter().copied()
-    }
-
-    fn is_bias(self) -> bool {
-        matches!(self, Part::BiasIh | Part::BiasHh)
-    }
-
-    /// How its name begins.
-    fn stem(self) -> &'static str {
-        match self {
-            Part::WeightIh => "weight_ih_l",
-            Part::WeightHh => "weight_hh_l",
-            Part::BiasIh => "bias_ih_l",
-            Part::BiasHh => "bias_hh_l",
-            Part::WeightHr => "weight_hr_l",
-        }
-    }
-}
-
-impl Place {
-    /// PyTorch's name of a tensor: `weight_ih_l0_reverse`.
-    fn name(self, part: Part) -> String {
-        let direction = if self.reverse { "_reverse" } else { "" };
-        format!("{}{}{direction}", part.stem(), self.layer)
-    }
-}
-
-/// The inverse of [`Place::name`].
-fn parse(name: &str) -> Option<(Place, Part)> {
-    let (part, rest) = Part::ALL
-        .iter()
-        .find_map(|part| Some((*part, name.strip_prefix(part.stem())?)))?;
-    let (layer, reverse) = match rest.strip_suffix("_reverse") {
-        Some(layer) => (layer, true),
-        None => (rest, false),
-    };
-    let layer = layer.parse().ok()?;
-    let place = Place { layer, reverse };
-    // `+1` and `01` are numbers too.
-    (place.name(part) == name).then_some((place, part))
-}
-
-/// What follows `prefix` and its dot in `name`.
-fn below<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
-    if prefix.is_empty() {
-        Some(name)
-    } else {
-        name.strip_prefix(prefix)?.strip_prefix('.')
-    }
-}
-
-fn places(config: &ScratchLstmConfig) -> impl Iterator<Item = Place> {
-    all_places(config.num_layers, config.bidirectional)
-}
-
-fn all_places(num_layers: usize, bidirectional: bool) -> impl Iterator<Item = Place> {
-    (0..num_layers).flat_map(move |layer| {
-        let directions: &[bool] = if bidirectional {
-            &[false, true]
-        } else {
-            &[false]
-        };
-        directions
-            .iter()
-            .map(move |&reverse| Place { layer, reverse })
-    })
-}
-
 /// The cells in the order of [`places`].
 fn cells(lstm: &ScratchLstm) -> impl Iterator<Item = &ScratchLstmCell> {
     lstm.layers
@@ -490,7 +388,7 @@ fn check_same(module: &ScratchLstmConfig, file: &ScratchLstmConfig) -> Result<()
     Ok(())
 }
 
-/// Puts a value into a parameter that keeps everything else it is.
+/// Puts a value into a parameter, which keeps its identity, its device and whether it is trained.
 fn replace<const R: usize>(parameter: &mut Param<Tensor<R>>, value: Tensor<R>) {
     *parameter = parameter.clone().transform_for_load(value, parameter.id);
 }

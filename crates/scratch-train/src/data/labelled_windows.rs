@@ -63,7 +63,7 @@ struct Sequence {
 
 impl LabelledWindows {
     /// The training part: the examples at `positions`, in an order that `key` and the epoch
-    /// determine. Sequences are shuffled, sorted by length within pools of [`POOL`] batches, cut
+    /// determine. Sequences are shuffled, sorted by length within pools of 20 batches, cut
     /// into batches, and the batches shuffled: little padding, and other neighbours in each epoch.
     ///
     /// # Errors
@@ -174,7 +174,7 @@ impl LabelledWindows {
 }
 
 /// Batches among which sequences of the same length find each other.
-pub const POOL: usize = 20;
+const POOL: usize = 20;
 
 impl SequenceData for LabelledWindows {
     type Batch = LabelledBatch;

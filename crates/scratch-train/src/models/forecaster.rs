@@ -28,9 +28,9 @@ pub struct ForecasterConfig {
 impl Default for ForecasterConfig {
     fn default() -> Self {
         Self {
-            d_hidden: 32,
+            d_hidden: 16,
             num_layers: 1,
-            dropout: 0.0,
+            dropout: 0.2,
         }
     }
 }

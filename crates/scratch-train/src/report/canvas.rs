@@ -81,12 +81,25 @@ pub(super) fn width_of(text: &str, size: f64) -> i32 {
     (text.chars().count() as f64 * size * 0.6).ceil() as i32
 }
 
+/// The text, or as much of its beginning as is about `width` pixels wide.
+pub(super) fn fitted(text: &str, size: f64, width: i32) -> String {
+    if width_of(text, size) <= width {
+        return text.into();
+    }
+    let most = text.chars().count();
+    let beginning = |count: usize| text.chars().take(count).chain(['…']).collect::<String>();
+    let fits = |count: &usize| width_of(&beginning(*count), size) <= width;
+    beginning((0..most).rev().find(fits).unwrap_or(0))
+}
+
 /// Title, and a line about the results below it, at the top left.
 pub(super) fn headings(area: &Area<'_>, title: &str, results: &str) -> Result<(), ReportError> {
-    let bold = font(TITLE).transform(FontTransform::None);
+    let width = area.dim_in_pixel().0 as i32 / SCALE - 32;
+    let (title, results) = (&fitted(title, TITLE, width), &fitted(results, TEXT, width));
+    let plain = font(TITLE);
     let bold = TextStyle {
-        font: bold.font.style(FontStyle::Bold),
-        ..bold
+        font: plain.font.style(FontStyle::Bold),
+        ..plain
     };
     write(area, title, bold, (16, 24), HPos::Left)?;
     write(
@@ -116,21 +129,17 @@ pub(super) fn legend(
 ) -> Result<(), ReportError> {
     const SAMPLE: i32 = 28;
     let (mut x, y) = at;
+    let width = area.dim_in_pixel().0 as i32 / SCALE / entries.len().max(1) as i32;
     for entry in entries {
+        let name = fitted(&entry.name, TEXT, width - SAMPLE - 64);
         let line = vec![(px(x), px(y)), (px(x + SAMPLE), px(y))];
         area.draw(&PathElement::new(line, entry.style))?;
         if entry.points {
             let middle = (px(x + SAMPLE / 2), px(y));
             area.draw(&Circle::new(middle, px(3), entry.style.filled()))?;
         }
-        write(
-            area,
-            &entry.name,
-            font(TEXT),
-            (x + SAMPLE + 8, y),
-            HPos::Left,
-        )?;
-        x += SAMPLE + 8 + width_of(&entry.name, TEXT) + 24;
+        write(area, &name, font(TEXT), (x + SAMPLE + 8, y), HPos::Left)?;
+        x += SAMPLE + 8 + width_of(&name, TEXT) + 24;
     }
     Ok(())
 }
@@ -183,7 +192,9 @@ pub(super) fn chart<'a, 'b>(
     x: Axis,
     y: Axis,
 ) -> Result<Plane<'a, 'b>, ReportError> {
-    let (x_name, y_name) = (x.name.clone(), y.name.clone());
+    let (width, height) = area.dim_in_pixel();
+    let x_name = fitted(&x.name, TEXT, width as i32 / SCALE - 120);
+    let y_name = fitted(&y.name, TEXT, height as i32 / SCALE - 40);
     let has_x = !x_name.is_empty();
     let mut plane = ChartBuilder::on(area)
         .margin_left(px(10))
@@ -212,5 +223,18 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for Repor
         Self::Drawing {
             reason: error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(fitted("short", 10.0, 100), "short");
+        // Six pixels a character: ten of them.
+        assert_eq!(fitted("longer than that", 10.0, 60), "longer th…");
+        assert_eq!(fitted("narrow", 10.0, 0), "…");
     }
 }

@@ -5,7 +5,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::ReportError;
 use super::canvas::{
-    Area, HEADINGS, INK, MUTED, SMALL, TEXT, font, headings, px, sheet, stroke, width_of, write,
+    Area, HEADINGS, INK, MUTED, SMALL, TEXT, TITLE, font, headings, px, sheet, stroke, width_of,
+    write,
 };
 use crate::metrics::Confusion;
 
@@ -33,7 +34,7 @@ impl ConfusionPlot<'_> {
                 expected: "labels",
             });
         }
-        let layout = Layout::new(self.confusion.labels());
+        let layout = Layout::new(self.confusion.labels(), width_of(self.title, TITLE));
         let results = format!(
             "accuracy {:.1} %, macro F1 {:.3}, {} sequences",
             100.0 * self.confusion.accuracy(),
@@ -129,10 +130,11 @@ struct Layout {
     cell: i32,
     number: f64,
     count: i32,
+    heading: i32,
 }
 
 impl Layout {
-    fn new(labels: &[String]) -> Self {
+    fn new(labels: &[String], title: i32) -> Self {
         let count = labels.len() as i32;
         let longest = labels
             .iter()
@@ -144,6 +146,8 @@ impl Layout {
             cell,
             number: (f64::from(cell) * 0.36).clamp(8.0, SMALL),
             count,
+            // A long title makes the sheet wider, but not beyond measure.
+            heading: title.clamp(380, 900) + 32,
         }
     }
 
@@ -155,7 +159,7 @@ impl Layout {
 
     fn size(&self) -> (i32, i32) {
         let (right, bottom) = self.corner(self.count as usize, self.count as usize);
-        (right.max(380) + 112, bottom + self.labels + 36)
+        ((right + 112).max(self.heading), bottom + self.labels + 36)
     }
 }
 

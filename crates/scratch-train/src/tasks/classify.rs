@@ -25,7 +25,8 @@ use crate::run::RunFolder;
 /// The name of the task in `config.toml`.
 pub const TASK: &str = "classify";
 
-const LOSS: &str = "cross entropy, nats per sequence";
+/// What the loss is.
+pub const LOSS: &str = "cross entropy, nats per sequence";
 
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,15 +162,10 @@ pub fn resume(
     let mut config: ClassifyConfig = run.config(TASK)?;
     change(&mut config.training);
     let task = Prepared::new(&config)?;
-    let (model, ended) = session::resume(
-        run,
-        task.model(device)?,
-        &config.training,
-        device,
-        [&task.train, &task.valid],
-        LOSS,
-        observer,
-    )?;
+    let trainer = session::reopen(run, task.model(device)?, &config.training, device)?;
+    run.update_config(TASK, &config)?;
+    let parts = [&task.train, &task.valid];
+    let (model, ended) = session::finish(run, trainer, parts, LOSS, observer)?;
     task.report(run, &model, device, Some(ended))
 }
 

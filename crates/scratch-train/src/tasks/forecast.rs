@@ -19,13 +19,15 @@ use crate::evaluate::evaluate_with;
 use crate::metrics::ForecastScores;
 use crate::models::{Forecaster, ForecasterConfig};
 use crate::observer::Observer;
+use crate::optimizer::OptimizerConfig;
 use crate::report::{self, ForecastPlot};
 use crate::run::RunFolder;
 
 /// The name of the task in `config.toml`.
 pub const TASK: &str = "forecast";
 
-const LOSS: &str = "mean squared error of the scaled series";
+/// What the loss is.
+pub const LOSS: &str = "mean squared error of the scaled series";
 
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,8 +75,10 @@ impl Default for ForecastConfig {
         Self {
             data: ForecastData::default(),
             model: ForecasterConfig::default(),
+            // Series are short and noisy: few passes and a strong pull towards small weights.
             training: TrainingConfig {
-                epochs: 25,
+                epochs: 8,
+                optimizer: OptimizerConfig::adam_w(0.3),
                 ..TrainingConfig::default()
             },
         }
@@ -183,15 +187,10 @@ pub fn resume(
     let mut config: ForecastConfig = run.config(TASK)?;
     change(&mut config.training);
     let task = Prepared::new(&config)?;
-    let (model, ended) = session::resume(
-        run,
-        task.model(device)?,
-        &config.training,
-        device,
-        [&task.train, &task.valid],
-        LOSS,
-        observer,
-    )?;
+    let trainer = session::reopen(run, task.model(device)?, &config.training, device)?;
+    run.update_config(TASK, &config)?;
+    let parts = [&task.train, &task.valid];
+    let (model, ended) = session::finish(run, trainer, parts, LOSS, observer)?;
     task.report(run, &model, device, Some(ended))
 }
 
@@ -251,7 +250,7 @@ impl<'a> Prepared<'a> {
         let data = &config.data;
         let series = match &data.path {
             Some(path) => Series::from_csv(path, &data.columns)?,
-            None => embedded::sunspots()?,
+            None => Series::parse(embedded::SUNSPOTS, embedded::SUNSPOTS_CSV, &data.columns)?,
         };
         let split = data.split.split(series.len())?;
         let scaler = Scaler::fit(&series.values[split.train.clone()]);

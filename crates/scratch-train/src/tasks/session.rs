@@ -59,18 +59,23 @@ pub(super) fn train<M: SequenceModel>(
     finish(run, trainer, data, loss, observer)
 }
 
-/// Goes on from a run's last checkpoint: the best model.
-pub(super) fn resume<M: SequenceModel>(
+/// A trainer at a run's last checkpoint; nothing is written yet.
+pub(super) fn reopen<M: SequenceModel>(
     run: &RunFolder,
     model: M,
     training: &TrainingConfig,
     device: &Device,
-    data: [&impl SequenceData<Batch = M::Batch>; 2],
-    loss: &str,
-    observer: &mut dyn Observer,
-) -> Result<(M, Ended), TaskError> {
+) -> Result<Trainer<M>, TaskError> {
     let trainer = Trainer::resume(model, training.clone(), device, run.checkpoints())?;
-    finish(run, trainer, data, loss, observer)
+    let done = trainer.progress().epoch;
+    if training.epochs < done {
+        return Err(TaskError::Request {
+            what: "epochs",
+            expected: format!("at least {done} in all (so many are done)"),
+            found: training.epochs.to_string(),
+        });
+    }
+    Ok(trainer)
 }
 
 /// `model` with the weights of a run's best validation, in its form without autodiff.
@@ -79,7 +84,8 @@ pub(super) fn best_model<M: SequenceModel>(run: &RunFolder, model: M) -> Result<
     Ok(checkpoint.load_model(model.valid())?)
 }
 
-fn finish<M: SequenceModel>(
+/// Trains to the end: the best model.
+pub(super) fn finish<M: SequenceModel>(
     run: &RunFolder,
     mut trainer: Trainer<M>,
     [train, valid]: [&impl SequenceData<Batch = M::Batch>; 2],

@@ -21,7 +21,8 @@ use crate::run::RunFolder;
 /// The name of the task in `config.toml`.
 pub const TASK: &str = "text";
 
-const LOSS: &str = "cross entropy, nats per unit";
+/// What the loss is.
+pub const LOSS: &str = "cross entropy, nats per unit";
 
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,7 +58,7 @@ impl Default for TextData {
     fn default() -> Self {
         Self {
             paths: vec![".".into()],
-            extensions: vec!["rs".into(), "md".into(), "txt".into()],
+            extensions: vec!["rs".into(), "md".into()],
             units: Units::default(),
             valid: 0.1,
             batch_size: 32,
@@ -123,7 +124,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<TextReport, TaskError> {
     config.training.validate()?;
-    let task = Prepared::new(config)?;
+    let task = Prepared::new(config, None)?;
     let model = task.model(device)?;
     let run = RunFolder::create(folder, TASK, config)?;
     save_vocabulary(&run, &task.vocabulary)?;
@@ -152,16 +153,11 @@ pub fn resume(
 ) -> Result<TextReport, TaskError> {
     let mut config: TextConfig = run.config(TASK)?;
     change(&mut config.training);
-    let task = Prepared::new(&config)?;
-    let (model, ended) = session::resume(
-        run,
-        task.model(device)?,
-        &config.training,
-        device,
-        [&task.train, &task.valid],
-        LOSS,
-        observer,
-    )?;
+    let task = Prepared::new(&config, Some(load_vocabulary(run)?))?;
+    let trainer = session::reopen(run, task.model(device)?, &config.training, device)?;
+    run.update_config(TASK, &config)?;
+    let parts = [&task.train, &task.valid];
+    let (model, ended) = session::finish(run, trainer, parts, LOSS, observer)?;
     task.report(run, &model, device, Some(ended))
 }
 
@@ -172,7 +168,7 @@ pub fn resume(
 /// If the run or its data cannot be read.
 pub fn evaluate(run: &RunFolder, device: &Device) -> Result<TextReport, TaskError> {
     let config: TextConfig = run.config(TASK)?;
-    let task = Prepared::new(&config)?;
+    let task = Prepared::new(&config, Some(load_vocabulary(run)?))?;
     let model = session::best_model(run, task.model(device)?)?;
     task.report(run, &model, device, None)
 }
@@ -189,7 +185,7 @@ pub fn generate(
     request: &GenerateRequest,
     mut show: impl FnMut(&str),
 ) -> Result<String, TaskError> {
-    request.sampling.validate()?;
+    request.validate()?;
     let config: TextConfig = run.config(TASK)?;
     let vocabulary = load_vocabulary(run)?;
     let model = config
@@ -207,8 +203,9 @@ pub fn generate(
     };
     let mut input = vocabulary.encode(prompt);
     let mut state = None;
-    let mut written: Vec<u32> = Vec::with_capacity(request.length);
-    let mut shown = 0;
+    let mut text = String::new();
+    // Units that are not shown yet: bytes are when they make whole characters.
+    let mut pending: Vec<u32> = Vec::new();
     for position in 0..request.length {
         let count = input.len();
         let units: Vec<i32> = input.iter().map(|&unit| unit as i32).collect();
@@ -223,17 +220,17 @@ pub fn generate(
             logits[unknown] = f32::NEG_INFINITY;
         }
         let unit = request.sampling.choose(&logits, &key.child(position))? as u32;
-        written.push(unit);
+        pending.push(unit);
         input = vec![unit];
         state = Some(next);
-        // Bytes are shown when they make whole characters.
-        let text = vocabulary.decode(&written);
-        if !text.ends_with(char::REPLACEMENT_CHARACTER) {
-            show(&text[shown..]);
-            shown = text.len();
+        let piece = vocabulary.decode(&pending);
+        if position + 1 == request.length || !piece.ends_with(char::REPLACEMENT_CHARACTER) {
+            show(&piece);
+            text += &piece;
+            pending.clear();
         }
     }
-    Ok(vocabulary.decode(&written))
+    Ok(text)
 }
 
 /// What text is asked for.
@@ -249,6 +246,25 @@ pub struct GenerateRequest {
     pub seed: u64,
 }
 
+impl GenerateRequest {
+    /// Checks the request.
+    ///
+    /// # Errors
+    ///
+    /// If the length is not from 1 to 100,000,000, or the sampling settings do not fit.
+    pub fn validate(&self) -> Result<(), TaskError> {
+        const MOST: usize = 100_000_000;
+        if !(1..=MOST).contains(&self.length) {
+            return Err(TaskError::Request {
+                what: "length",
+                expected: format!("1 to {MOST}"),
+                found: self.length.to_string(),
+            });
+        }
+        Ok(self.sampling.validate()?)
+    }
+}
+
 /// The text of a run, read, checked and cut.
 struct Prepared<'a> {
     config: &'a TextConfig,
@@ -260,12 +276,13 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    fn new(config: &'a TextConfig) -> Result<Self, TaskError> {
+    /// `vocabulary` is that of the run; files that changed since then may hold other characters.
+    fn new(config: &'a TextConfig, vocabulary: Option<Vocabulary>) -> Result<Self, TaskError> {
         let data = &config.data;
         let extensions: Vec<&str> = data.extensions.iter().map(String::as_str).collect();
         let corpus = Corpus::read(&data.paths, &extensions)?;
         let (train, valid) = corpus.split(data.valid)?;
-        let vocabulary = Vocabulary::new(data.units, [train]);
+        let vocabulary = vocabulary.unwrap_or_else(|| Vocabulary::new(data.units, [train]));
         let key = Key::new(config.training.seed).child("data");
         let train = vocabulary.encode(train);
         let valid = vocabulary.encode(valid);

@@ -1,0 +1,153 @@
+//! The command line.
+
+use clap::{Parser, ValueEnum};
+use scratch_train::Backend;
+
+use crate::workload::{Mode, Size};
+
+/// Times this project's LSTM against burn's own and PyTorch's, in alternating pairs in one run.
+///
+/// Prints, for each size, mode and peer, the peer's time over ours (above 1: ours is faster) with
+/// an interval, and how fast ours is. Sizes are batch, steps, input width and hidden width of one
+/// layer, one direction, in f32.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "scratch-benchmarks", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Pairs for each size, mode and peer, or rounds with --growth
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub pairs: u16,
+
+    /// A size; repeat it for more [default: seven sizes, see the README]
+    #[arg(long = "size", value_name = "B,T,D,H")]
+    pub sizes: Vec<Size>,
+
+    /// cuda, vulkan, wgpu, ndarray or flex [default: the first that is built in and has a device]
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<Backend>,
+
+    /// Whom to compare with; repeat it for more [default: burn, and pytorch where there is one]
+    #[arg(long = "peer", value_name = "PEER")]
+    pub peers: Vec<PeerName>,
+
+    /// What to time; repeat it for more [default: both]
+    #[arg(long = "mode", value_name = "MODE")]
+    pub modes: Vec<Mode>,
+
+    /// Threads for each side on the CPU [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// A Python that can import torch
+    #[arg(long, value_name = "PATH", default_value = "python3")]
+    pub python: String,
+
+    /// One JSON object a line on stdout, everything else on stderr
+    #[arg(long)]
+    pub json: bool,
+
+    /// Instead, time and memory of a training step of two layers as the sequence grows
+    #[arg(long, conflicts_with_all = ["sizes", "peers", "modes", "python"])]
+    pub growth: bool,
+}
+
+/// A peer by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PeerName {
+    /// burn's own LSTM, on the same backend
+    Burn,
+    /// PyTorch's, on the CPU
+    Pytorch,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  scratch-benchmarks                                    all sizes and modes, every peer there is
+  scratch-benchmarks --size 32,64,128,256 --mode train  one size, training steps alone
+  scratch-benchmarks --peer pytorch --python ~/torch/bin/python
+  scratch-benchmarks --backend ndarray --json > results.jsonl
+  scratch-benchmarks --growth                           is it linear in the number of steps?";
+
+impl Args {
+    /// The sizes to time.
+    pub fn sizes(&self) -> Vec<Size> {
+        if self.sizes.is_empty() {
+            Size::STANDARD.to_vec()
+        } else {
+            self.sizes.clone()
+        }
+    }
+
+    /// The modes to time.
+    pub fn modes(&self) -> Vec<Mode> {
+        if self.modes.is_empty() {
+            Mode::value_variants().to_vec()
+        } else {
+            self.modes.clone()
+        }
+    }
+
+    /// Whether to compare with `peer`, if it is there.
+    pub fn wants(&self, peer: PeerName) -> bool {
+        self.peers.is_empty() || self.peers.contains(&peer)
+    }
+
+    /// Whether to fail if `peer` is not there.
+    pub fn demands(&self, peer: PeerName) -> bool {
+        self.peers.contains(&peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("scratch-benchmarks").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn without_flags_everything_is_measured() {
+        let args = parse("").unwrap();
+        assert_eq!(args.sizes(), Size::STANDARD);
+        assert_eq!(args.modes(), [Mode::Forward, Mode::Train]);
+        assert!(args.wants(PeerName::Burn) && args.wants(PeerName::Pytorch));
+        assert!(!args.demands(PeerName::Pytorch));
+    }
+
+    #[test]
+    fn flags_narrow_it() {
+        let args = parse("--size 3,7,5,11 --size 1,2,3,4 --mode train --peer pytorch").unwrap();
+        assert_eq!(
+            args.sizes(),
+            [Size::new(3, 7, 5, 11), Size::new(1, 2, 3, 4)]
+        );
+        assert_eq!(args.modes(), [Mode::Train]);
+        assert!(!args.wants(PeerName::Burn) && args.demands(PeerName::Pytorch));
+    }
+
+    #[test]
+    fn bad_values_say_what_was_expected_and_end_with_2() {
+        for (line, part) in [
+            ("--size 3,7", "B,T,D,H"),
+            ("--size 3,0,5,11", "T of at least 1"),
+            ("--pairs 0", "1..=1000"),
+            ("--threads 0", "1..=1024"),
+            ("--backend gpu", "cuda, vulkan, wgpu, ndarray, flex"),
+            ("--peer keras", "burn, pytorch"),
+            ("--mode backward", "forward, train"),
+            ("--growth --mode train", "cannot be used with"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.to_string().contains(part), "{line}: {error}");
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        assert_eq!(parse("--help").unwrap_err().kind(), ErrorKind::DisplayHelp);
+    }
+}

@@ -1,0 +1,48 @@
+//! What can end a run of the benchmarks.
+
+use std::io;
+
+use scratch_train::BackendError;
+use thiserror::Error;
+
+use crate::peers::PeerError;
+
+/// A run that could not start or go on.
+#[derive(Debug, Error)]
+pub enum BenchmarkError {
+    /// The backend cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// PyTorch was asked for and is not there.
+    #[error("PyTorch was asked for: {0}; name a Python that has torch with `--python PATH`")]
+    NoPytorch(#[source] PeerError),
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+    /// A peer failed on the way.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The results could not be written.
+    #[error("cannot write the results: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl BenchmarkError {
+    /// What the process ends with: 2 for what was asked for, as for unknown flags; 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Backend(_) | Self::NoPytorch(_) => 2,
+            Self::Threads { .. } | Self::Peer(_) | Self::Output(_) => 1,
+        }
+    }
+
+    /// Whether the reader of the results has gone (`| head`), which is no fault.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,75 @@
+//! The commands, one file each.
+
+mod devices;
+mod evaluate;
+mod forecast;
+mod generate;
+mod resume;
+mod train;
+
+use burn::tensor::Device;
+use scratch_train::backend::{self, Backend, Chosen};
+use scratch_train::tasks::TaskError;
+use scratch_train::terminal::TerminalObserver;
+
+use crate::args::{Cli, Command, DeviceArgs};
+use crate::failure::{Failure, Phase};
+use crate::output::{Output, note};
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let output = Output { json: cli.json };
+    match cli.command {
+        Command::Train(args) => train::run(args.task, output),
+        Command::Resume(args) => resume::run(&args, output),
+        Command::Evaluate(args) => evaluate::run(&args, output),
+        Command::Forecast(args) => forecast::run(&args, output),
+        Command::Generate(args) => generate::run(&args, output),
+        Command::Devices => devices::run(output),
+    }
+}
+
+/// The device to work on; which and why is said.
+fn choose_device(args: &DeviceArgs) -> Result<Device, Failure> {
+    let chosen = backend::choose(args.backend)?;
+    note(&describe(&chosen));
+    Ok(chosen.device)
+}
+
+/// The device to train on, and somebody to watch it, who begins with which device it is and why.
+fn choose_device_and_watch(args: &DeviceArgs) -> Result<(Device, TerminalObserver), Failure> {
+    let chosen = backend::choose(args.backend)?;
+    let mut observer = TerminalObserver::new().with_heading(describe(&chosen));
+    if matches!(
+        chosen.backend,
+        Backend::Cuda | Backend::Vulkan | Backend::Wgpu
+    ) {
+        let note = "note: the first steps take longer on a GPU, whose kernels are compiled first";
+        observer = observer.with_heading(note);
+    }
+    Ok((chosen.device, observer))
+}
+
+fn describe(chosen: &Chosen) -> String {
+    format!("device: {chosen}")
+}
+
+/// Says which of its phases a training failed in.
+fn failed(error: &TaskError, observer: &TerminalObserver) -> Failure {
+    let phase = match observer.plan() {
+        Some(_) => Phase::Training,
+        None => Phase::Preparing,
+    };
+    Failure::task(error, phase)
+}
+
+/// A task that this program does not have.
+fn unknown_task(run: &scratch_train::RunFolder, task: &str) -> Failure {
+    Failure::input(
+        format!(
+            "{}: expected a run of the task `forecast`, `text` or `classify`, found `{task}`",
+            run.config_path().display()
+        ),
+        "correct or restore the file, or use the program that made the run",
+    )
+}
