@@ -384,7 +384,15 @@ fn training_settings() {
                 learning_rate: f64::NAN,
                 ..base.clone()
             },
-            "invalid configuration: `learning_rate` must be a positive number, found NaN",
+            "invalid configuration: `learning_rate` must be more than 0 and at most 1, found NaN",
+        ),
+        (
+            TrainingConfig {
+                epochs: usize::MAX,
+                ..base.clone()
+            },
+            "invalid configuration: `epochs` must be at most 1000000000, found \
+             18446744073709551615",
         ),
         (
             TrainingConfig {

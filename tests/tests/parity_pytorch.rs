@@ -238,7 +238,7 @@ fn cross_entropy_of_the_targets_that_count() {
     let kept: Vec<i64> = (0..targets.len() as i64)
         .filter(|&row| targets[row as usize] != ignored)
         .collect();
-    assert!(0 < kept.len() && kept.len() < targets.len());
+    assert!(!kept.is_empty() && kept.len() < targets.len());
     let integers = |values: Vec<i64>| {
         let count = values.len();
         Tensor::<1, Int>::from_data(TensorData::new(values, [count]), &device)

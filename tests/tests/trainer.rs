@@ -517,16 +517,19 @@ fn without_a_better_validation_the_run_ends() {
     let outcome = trainer.fit(&data, &opposite, &mut log).unwrap();
     assert_eq!(outcome.ending, Ending::NoGain);
     assert_eq!(log.ending, Some(Ending::NoGain));
+    // It gets better for some epochs at most, then three times worse than the best.
     let best: Vec<bool> = log.validations.iter().map(|(_, best)| *best).collect();
-    assert_eq!(best, [true, false, false, false]);
-    assert_eq!(outcome.steps, 4 * WINDOWS as u64);
-    assert_eq!(outcome.best.step, WINDOWS as u64);
+    let epochs = best.iter().filter(|best| **best).count();
+    assert!((1..20).contains(&epochs), "{best:?}");
+    assert_eq!(best[epochs..], [false; 3]);
+    assert_eq!(outcome.steps, ((epochs + 3) * WINDOWS) as u64);
+    assert_eq!(outcome.best.step, (epochs * WINDOWS) as u64);
 
-    // The best model is the one after the first epoch.
-    let mut short = Trainer::new(start(), config(1), &device()).unwrap();
+    // The best model is the one of that time.
+    let mut short = Trainer::new(start(), config(epochs), &device()).unwrap();
     short.fit(&data, &opposite, &mut ()).unwrap();
-    let first = parameters(&short.into_best_model());
-    assert_all_same("best", &parameters(&trainer.into_best_model()), &first);
+    let then = parameters(short.model());
+    assert_all_same("best", &parameters(&trainer.into_best_model()), &then);
 }
 
 #[test]
@@ -588,7 +591,7 @@ fn a_validation_that_is_no_number_ends_the_run() {
 fn a_budget_of_time_ends_the_run_with_a_validation() {
     let config = TrainingConfig {
         max_time: Some(0.5),
-        ..plain(usize::MAX / 1000)
+        ..plain(1_000_000_000)
     };
     let folder = TempDir::new().unwrap();
     let trainer = Trainer::new(model(&device()), config, &device()).unwrap();

@@ -20,6 +20,17 @@ use scratch_train::{SequenceModel, Trainer, TrainingConfig};
 const STEPS: usize = 14;
 const FIRST: usize = 6;
 
+/// Input and initial state as constants: a graph can be walked back once, and several are made of
+/// these.
+fn constants(case: &Case) -> (Tensor<3>, LstmState) {
+    let sequence = case.sequence();
+    let constant = |tensor: Tensor<3>| tensor.set_require_grad(false);
+    (
+        constant(sequence.input),
+        sequence.state.unwrap().map(constant),
+    )
+}
+
 fn case() -> Case {
     Case::new(ScratchLstmConfig::new(5, 11).with_num_layers(2)).with_sizes(3, STEPS)
 }
@@ -103,20 +114,19 @@ fn a_windows_gradient_is_that_of_the_whole_with_the_state_before_it_constant() {
     for dtype in dtypes() {
         let case = case().with_dtype(dtype);
         let lstm = case.lstm();
-        let Sequence { input, state } = case.sequence();
+        let (input, state) = constants(&case);
         let cotangents = of_second(&case.cotangents());
 
         // In one graph, cut between the windows.
-        let (_, between) = lstm.forward(window(&input, 0, FIRST), state.clone());
+        let (_, between) = lstm.forward(window(&input, 0, FIRST), Some(state.clone()));
         let rest = window(&input, FIRST, STEPS);
         let whole = gradients(&lstm, rest.clone(), between.detach(), &cotangents);
 
         // In a graph of its own: the state before it is a number from a model without one.
         let plain = |tensor: Tensor<3>| tensor.inner();
-        let (_, between) = lstm.valid().forward(
-            plain(window(&input, 0, FIRST)),
-            state.map(|state| state.map(plain)),
-        );
+        let (_, between) = lstm
+            .valid()
+            .forward(plain(window(&input, 0, FIRST)), Some(state.map(plain)));
         let alone = gradients(&lstm, rest, between, &cotangents);
         assert!(largest(&whole) > 0.1);
         assert_all_close(&case.to_string(), &alone, &whole, Tolerance::of(dtype));
@@ -129,8 +139,7 @@ fn what_is_cut_off_are_the_paths_through_the_state_between_windows() {
     for dtype in dtypes() {
         let case = case().with_dtype(dtype);
         let lstm = case.lstm();
-        let Sequence { input, state } = case.sequence();
-        let state = state.unwrap();
+        let (input, state) = constants(&case);
         let all = case.cotangents();
         let (first, second) = (window(&input, 0, FIRST), window(&input, FIRST, STEPS));
 

@@ -37,7 +37,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a model in a new run folder
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Go on with the training of a run from its last checkpoint
     Resume(ResumeArgs),
     /// Score the best model of a run

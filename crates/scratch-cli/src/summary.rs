@@ -136,8 +136,8 @@ fn ended(training: Option<&Ended>) -> String {
         return String::new();
     };
     format!(
-        "\n{} steps in {:.1} s; the model kept is that of step {} (epoch {})\n",
-        ended.steps, ended.seconds, ended.best.step, ended.best.epoch
+        "\n{} steps in {:.1} s; the model kept is that of step {}\n",
+        ended.steps, ended.seconds, ended.best.step
     )
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Hochreiter & Schmidhuber, "Long short-term memory" (1997), with the forget gate of Gers,
 //! Schmidhuber & Cummins, "Learning to forget" (2000); the equations of `torch.nn.LSTM` with its
-//! two biases summed. The four gates are computed at once; [`gates`](crate::gates) has their order.
+//! two biases summed. The four gates are computed at once; [`gates`] has their order.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation, module};

@@ -1,4 +1,4 @@
-//! An LSTM for [burn](burn) whose cell is written from raw tensor operations.
+//! An LSTM for burn whose cell is written from raw tensor operations.
 //!
 //! Start with [`ScratchLstmConfig`], which makes a [`ScratchLstm`]; [`ScratchLstmCell`] is one
 //! step. The axes are named in [`shapes`]; the equations are at the top of [`cell`]; [`weights`]
@@ -35,3 +35,8 @@ pub use weights::WeightsError;
 
 #[cfg(test)]
 mod testing;
+
+/// The README's library example is compiled and run with the tests.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

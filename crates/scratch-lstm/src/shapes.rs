@@ -11,7 +11,7 @@
 //! | `G` | `4H`, the four gates side by side in the order of [`gates`](crate::gates) |
 //!
 //! Inside the crate a sequence is a list of `T` step tensors `[B, width]`; see
-//! [`reference`](crate::reference) for the reason.
+//! `reference.rs` for the reason.
 
 use burn::tensor::{DType, Device, Tensor};
 

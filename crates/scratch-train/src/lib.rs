@@ -1,4 +1,4 @@
-//! Training sequence models on [burn](burn): data, loop, checkpoints, metrics.
+//! Training sequence models on burn: data, loop, checkpoints, metrics.
 //!
 //! A model implements [`SequenceModel`], data implement [`data::SequenceData`], and a [`Trainer`]
 //! brings them together on any backend.

@@ -65,7 +65,8 @@ impl TerminalObserver {
         }
     }
 
-    /// `3/25`, or `3` where time is the limit.
+    /// `3/25`, or `3` where time is the limit. Lines count the epochs that are done, as
+    /// `metrics.csv` does; the bar the one under way.
     fn epoch(&self, epoch: usize) -> String {
         match &self.plan {
             Some(plan) if plan.max_time.is_none() => {
@@ -127,7 +128,7 @@ impl Observer for TerminalObserver {
 
     fn stepped(&mut self, report: &StepReport) {
         let left = self.seconds_left(report.progress);
-        let epoch = self.epoch(report.epoch + 1);
+        let (done, under_way) = (self.epoch(report.epoch), self.epoch(report.epoch + 1));
         let mut numbers = format!(
             "loss {}  lr {:.1e}  {} targets/s",
             figures(report.loss),
@@ -140,13 +141,13 @@ impl Observer for TerminalObserver {
         match &mut self.output {
             Output::Bar(bar) => {
                 bar.set_position((report.progress.clamp(0.0, 1.0) * BAR_TICKS as f64) as u64);
-                bar.set_prefix(format!("epoch {epoch}"));
+                bar.set_prefix(format!("epoch {under_way}"));
                 bar.set_message(numbers);
             }
             Output::Lines(_) if self.last_line.elapsed() >= BETWEEN_LINES => {
                 let percent = 100.0 * report.progress;
                 let line = format!(
-                    "step {:>6}  epoch {epoch}  {percent:.0}%  {numbers}",
+                    "step {:>6}  epoch {done}  {percent:.0}%  {numbers}",
                     report.step
                 );
                 self.output.line(&line);
@@ -333,7 +334,7 @@ mod tests {
             lines[0],
             "training: 10 windows an epoch, 12 epochs; the loss is nats"
         );
-        let expected = "step     50  epoch  1/12  50%  loss 0.5000  lr 2.0e-3  12.3k targets/s  ";
+        let expected = "step     50  epoch  0/12  50%  loss 0.5000  lr 2.0e-3  12.3k targets/s  ";
         assert!(lines[1].starts_with(expected), "{}", lines[1]);
         assert_eq!(
             lines[2],

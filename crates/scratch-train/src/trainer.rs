@@ -177,6 +177,7 @@ impl<M: SequenceModel> Trainer<M> {
             accumulated_targets: 0.0,
             pending: Vec::new(),
             reported: Instant::now(),
+            has_reported: false,
             reported_targets: 0,
         };
         let ending = self.epochs(&mut run, train, valid, observer)?;
@@ -301,8 +302,10 @@ impl<M: SequenceModel> Trainer<M> {
             .optimizer
             .step(learning_rate, self.model.clone(), grads);
         self.progress.step += 1;
-        // Reading a loss waits for the device, so losses are read a few times a second.
-        if run.reported.elapsed().as_secs_f64() >= REPORT_SECONDS {
+        // Reading a loss waits for the device, so losses are read a few times a second; the first
+        // one always is, so that even the shortest run leaves a report.
+        if !run.has_reported || run.reported.elapsed().as_secs_f64() >= REPORT_SECONDS {
+            run.has_reported = true;
             let loss = self.read_losses(run)?;
             let elapsed = run.reported.elapsed().as_secs_f64();
             observer.stepped(&StepReport {
@@ -461,6 +464,7 @@ struct Run<M> {
     accumulated_targets: f64,
     pending: Vec<PendingLoss>,
     reported: Instant,
+    has_reported: bool,
     reported_targets: usize,
 }
 
