@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Everything random follows from one seed and a path, so that a run can be repeated on any
     // backend: each purpose gets a stream of its own.
-    let key = Key::new(0);
+    let key = Key::new(std::env::var("SEED").map_or(0, |s| s.parse().unwrap()));
     let data = |name: &str, windows| AddingProblem {
         key: key.child(name),
         steps,
@@ -53,8 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Clipping by the global norm is on by default; without it one bad batch can undo a lot.
     let config = TrainingConfig {
-        epochs: 15,
-        learning_rate: 1e-2,
+        epochs: 12,
+        learning_rate: std::env::var("LR").map_or(1e-2, |s| s.parse().unwrap()),
         ..TrainingConfig::default()
     };
     let mut observer = TerminalObserver::new().with_loss_unit("mean squared error");

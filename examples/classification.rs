@@ -37,7 +37,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let vocabulary = Vocabulary::chars(data.texts(&split.train));
 
     // Names of about the same length come into the same batch: less padding.
-    let batches = LabelledConfig::default();
+    let batches = LabelledConfig {
+        batch_size: 128,
+        ..LabelledConfig::default()
+    };
     let shuffle = key.child("data");
     let train = LabelledWindows::train(&data, &split.train, &vocabulary, &batches, &shuffle)?;
     let valid = LabelledWindows::eval(&data, &split.valid, &vocabulary, &batches)?;
@@ -47,7 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model =
         ClassifierConfig::default().try_init(symbols, classes, &key.child("model"), &device)?;
     let config = TrainingConfig {
-        epochs: 8,
+        epochs: 6,
+        learning_rate: 6e-3,
         ..TrainingConfig::default()
     };
     let mut observer = TerminalObserver::new().with_loss_unit("nats per name");

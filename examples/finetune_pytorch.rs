@@ -45,10 +45,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The model's symbols are ASCII codes, so the text must be read as such: weights without
     // their vocabulary are worth nothing.
     let corpus = Corpus::read(&[REPOSITORY], &["rs"])?;
-    let (train, valid) = corpus.split(0.1)?;
+    let (train, valid) = corpus.split(0.05)?;
     let ascii = |text: &str| text.bytes().filter(u8::is_ascii).map(u32::from).collect();
     let train = TextStreams::train(ascii(train), 32, 64, &Key::new(0).child("data"))?;
-    let valid = TextStreams::eval(ascii(valid), 32, 64)?;
+    let valid = TextStreams::eval(ascii(valid), 128, 64)?;
 
     let before = evaluate(&model, &valid, &device)?.loss;
 

@@ -25,6 +25,8 @@ pub struct Case {
     pub dtype: DType,
     /// Of weights, inputs, states and cotangents.
     pub seed: u64,
+    /// Whether autodiff computes some results again instead of keeping them.
+    pub checkpointing: bool,
 }
 
 /// What an LSTM reads, as leaves that have gradients.
@@ -57,6 +59,7 @@ impl Case {
             steps: 7,
             dtype: DType::F32,
             seed: 1,
+            checkpointing: false,
         }
     }
 
@@ -78,6 +81,12 @@ impl Case {
         self
     }
 
+    /// Turns gradient checkpointing on.
+    pub fn with_checkpointing(mut self) -> Self {
+        self.checkpointing = true;
+        self
+    }
+
     /// The stream of one of its random parts.
     pub fn key(&self, name: &str) -> Key {
         Key::new(self.seed).child(name)
@@ -85,7 +94,11 @@ impl Case {
 
     /// The device of its tensors.
     pub fn device(&self) -> Device {
-        device().autodiff()
+        let device = device().autodiff();
+        match self.checkpointing {
+            true => device.gradient_checkpointing(),
+            false => device,
+        }
     }
 
     /// The LSTM, with random weights and biases.

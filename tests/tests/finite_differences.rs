@@ -1,7 +1,7 @@
 //! Proves in f64 that the gradients are the slopes of the function: central differences in every
 //! entry of every parameter, of the input and of both initial states, and at larger sizes along
 //! random directions; stacked and bidirectional, both joins, with lengths in any order (0 among
-//! them) and rows that start anew.
+//! them) and rows that start anew. And that gradient checkpointing changes no gradient.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -10,7 +10,7 @@ use scratch_lstm::{ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmConfi
 use scratch_tests::backend::has_f64;
 use scratch_tests::probe::{Cotangents, parameters, probe};
 use scratch_tests::random::uniform;
-use scratch_tests::{Case, Named, Values};
+use scratch_tests::{Case, Named, Tolerance, Values, assert_all_close, dtypes};
 
 /// The step of the differences. The error of a central difference is about `STEP²` times the third
 /// derivative, and rounding costs about `1e-16 / STEP`.
@@ -233,5 +233,31 @@ fn random_directions_at_larger_sizes() {
             Some(&lengths),
             Some(&[true, false, false, true, false]),
         );
+    }
+}
+
+#[test]
+fn gradient_checkpointing_changes_no_gradient() {
+    for dtype in dtypes() {
+        for join in [DirectionJoin::EachLayer, DirectionJoin::AtEnd] {
+            let config = ScratchLstmConfig::new(5, 11)
+                .with_num_layers(2)
+                .with_bidirectional(true)
+                .with_join(join)
+                .with_dropout(0.3);
+            let case = Case::new(config).with_sizes(4, 19).with_dtype(dtype);
+            let run = |case: &Case| {
+                let (lengths, key) = ([19, 0, 7, 18], Key::new(5));
+                let options = ForwardOptions::new()
+                    .with_lengths(&lengths[..])
+                    .with_resets(&[false, false, true, false][..])
+                    .with_key(&key);
+                probe(&case.lstm(), &case.sequence(), &case.cotangents(), options)
+            };
+            let expected = run(&case);
+            let found = run(&case.clone().with_checkpointing());
+            let tolerance = Tolerance::of(dtype);
+            assert_all_close(&case.to_string(), &found, &expected, tolerance);
+        }
     }
 }

@@ -802,6 +802,25 @@ fn stacks_in_both_directions_from_initial_states() {
             );
             assert_close(&what, last.hidden, values3(&h), tolerance);
             assert_close(&what, last.cell, values3(&c), tolerance);
+
+            // One row without an axis for rows.
+            let of_row = |row: usize, pick: fn(&State) -> &Vector| {
+                let states: Matrix = before[row]
+                    .iter()
+                    .map(|state| pick(state).clone())
+                    .collect();
+                tensor2(&states, dtype)
+            };
+            let state = LstmState {
+                hidden: of_row(1, |state| &state.h),
+                cell: of_row(1, |state| &state.c),
+            };
+            let (output, last) = lstm.forward_unbatched(tensor2(&xs[1], dtype), Some(state));
+            assert_eq!(output.dims(), [T, config.num_directions() * H], "{what}");
+            assert_eq!(last.hidden.dims(), [count, H], "{what}");
+            assert_close(&what, output, values2(&expected[1]), tolerance);
+            let c: Matrix = after[1].iter().map(|state| state.c.clone()).collect();
+            assert_close(&what, last.cell, values2(&c), tolerance);
         }
     }
 }

@@ -8,7 +8,7 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::TaskError;
-use super::session::{self, Ended};
+use super::session::{self, Ended, Job};
 use crate::baselines;
 use crate::config::TrainingConfig;
 use crate::data::{
@@ -132,20 +132,7 @@ pub fn train(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<ClassifyReport, TaskError> {
-    config.training.validate()?;
-    let task = Prepared::new(config)?;
-    let model = task.model(device)?;
-    let run = RunFolder::create(folder, TASK, config)?;
-    let (model, ended) = session::train(
-        &run,
-        model,
-        &config.training,
-        device,
-        [&task.train, &task.valid],
-        LOSS,
-        observer,
-    )?;
-    task.report(&run, &model, device, Some(ended))
+    session::train::<Prepared>(config, folder, device, observer)
 }
 
 /// Goes on with a run; `change` may alter its settings for the training (more epochs).
@@ -159,14 +146,7 @@ pub fn resume(
     change: impl FnOnce(&mut TrainingConfig),
     observer: &mut dyn Observer,
 ) -> Result<ClassifyReport, TaskError> {
-    let mut config: ClassifyConfig = run.config(TASK)?;
-    change(&mut config.training);
-    let task = Prepared::new(&config)?;
-    let trainer = session::reopen(run, task.model(device)?, &config.training, device)?;
-    run.update_config(TASK, &config)?;
-    let parts = [&task.train, &task.valid];
-    let (model, ended) = session::finish(run, trainer, parts, LOSS, observer)?;
-    task.report(run, &model, device, Some(ended))
+    session::resume::<Prepared>(run, device, change, observer)
 }
 
 /// Scores of a run's best model.
@@ -175,15 +155,12 @@ pub fn resume(
 ///
 /// If the run or its data cannot be read.
 pub fn evaluate(run: &RunFolder, device: &Device) -> Result<ClassifyReport, TaskError> {
-    let config: ClassifyConfig = run.config(TASK)?;
-    let task = Prepared::new(&config)?;
-    let model = session::best_model(run, task.model(device)?)?;
-    task.report(run, &model, device, None)
+    session::evaluate::<Prepared>(run, device)
 }
 
 /// The data of a run, read, checked and cut.
-struct Prepared<'a> {
-    config: &'a ClassifyConfig,
+struct Prepared {
+    config: ClassifyConfig,
     data: LabelledData,
     split: LabelledSplit,
     vocabulary: Vocabulary,
@@ -192,8 +169,23 @@ struct Prepared<'a> {
     test: LabelledWindows,
 }
 
-impl<'a> Prepared<'a> {
-    fn new(config: &'a ClassifyConfig) -> Result<Self, TaskError> {
+impl Job for Prepared {
+    const TASK: &'static str = TASK;
+    const LOSS: &'static str = LOSS;
+    type Config = ClassifyConfig;
+    type Model = Classifier;
+    type Data = LabelledWindows;
+    type Report = ClassifyReport;
+
+    fn training(config: &mut ClassifyConfig) -> &mut TrainingConfig {
+        &mut config.training
+    }
+
+    fn parts(&self) -> [&LabelledWindows; 2] {
+        [&self.train, &self.valid]
+    }
+
+    fn prepare(config: ClassifyConfig, _run: Option<&RunFolder>) -> Result<Self, TaskError> {
         let data = match &config.data.path {
             Some(path) => LabelledData::read(path)?,
             None => embedded::surnames()?,
@@ -205,13 +197,13 @@ impl<'a> Prepared<'a> {
         let eval =
             |positions: &[usize]| LabelledWindows::eval(&data, positions, &vocabulary, batches);
         Ok(Self {
-            config,
             train: LabelledWindows::train(&data, &split.train, &vocabulary, batches, &key)?,
             valid: eval(&split.valid)?,
             test: eval(&split.test)?,
             vocabulary,
             split,
             data,
+            config,
         })
     }
 

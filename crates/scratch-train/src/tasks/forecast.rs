@@ -9,7 +9,7 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::TaskError;
-use super::session::{self, Ended};
+use super::session::{self, Ended, Job};
 use crate::baselines;
 use crate::config::TrainingConfig;
 use crate::data::{
@@ -157,20 +157,7 @@ pub fn train(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<ForecastReport, TaskError> {
-    config.training.validate()?;
-    let task = Prepared::new(config)?;
-    let model = task.model(device)?;
-    let run = RunFolder::create(folder, TASK, config)?;
-    let (model, ended) = session::train(
-        &run,
-        model,
-        &config.training,
-        device,
-        [&task.train, &task.valid],
-        LOSS,
-        observer,
-    )?;
-    task.report(&run, &model, device, Some(ended))
+    session::train::<Prepared>(config, folder, device, observer)
 }
 
 /// Goes on with a run; `change` may alter its settings for the training (more epochs).
@@ -184,14 +171,7 @@ pub fn resume(
     change: impl FnOnce(&mut TrainingConfig),
     observer: &mut dyn Observer,
 ) -> Result<ForecastReport, TaskError> {
-    let mut config: ForecastConfig = run.config(TASK)?;
-    change(&mut config.training);
-    let task = Prepared::new(&config)?;
-    let trainer = session::reopen(run, task.model(device)?, &config.training, device)?;
-    run.update_config(TASK, &config)?;
-    let parts = [&task.train, &task.valid];
-    let (model, ended) = session::finish(run, trainer, parts, LOSS, observer)?;
-    task.report(run, &model, device, Some(ended))
+    session::resume::<Prepared>(run, device, change, observer)
 }
 
 /// Scores of a run's best model.
@@ -200,10 +180,7 @@ pub fn resume(
 ///
 /// If the run or its data cannot be read.
 pub fn evaluate(run: &RunFolder, device: &Device) -> Result<ForecastReport, TaskError> {
-    let config: ForecastConfig = run.config(TASK)?;
-    let task = Prepared::new(&config)?;
-    let model = session::best_model(run, task.model(device)?)?;
-    task.report(run, &model, device, None)
+    session::evaluate::<Prepared>(run, device)
 }
 
 /// The rows after the end of the data, by a run's best model. Beyond the horizon it was trained
@@ -221,8 +198,7 @@ pub fn forecast(run: &RunFolder, device: &Device, horizon: usize) -> Result<Ahea
             found: horizon.to_string(),
         });
     }
-    let config: ForecastConfig = run.config(TASK)?;
-    let task = Prepared::new(&config)?;
+    let task: Prepared = session::open(run)?;
     let model = session::best_model(run, task.model(device)?)?;
     let values = task.ahead(&model, device, horizon)?;
     let times = task.series.times.as_ref();
@@ -234,8 +210,8 @@ pub fn forecast(run: &RunFolder, device: &Device, horizon: usize) -> Result<Ahea
 }
 
 /// The data of a run, read, checked and cut.
-struct Prepared<'a> {
-    config: &'a ForecastConfig,
+struct Prepared {
+    config: ForecastConfig,
     series: Series,
     split: Split,
     scaler: Scaler,
@@ -245,8 +221,23 @@ struct Prepared<'a> {
     season: Option<usize>,
 }
 
-impl<'a> Prepared<'a> {
-    fn new(config: &'a ForecastConfig) -> Result<Self, TaskError> {
+impl Job for Prepared {
+    const TASK: &'static str = TASK;
+    const LOSS: &'static str = LOSS;
+    type Config = ForecastConfig;
+    type Model = Forecaster;
+    type Data = SeriesWindows;
+    type Report = ForecastReport;
+
+    fn training(config: &mut ForecastConfig) -> &mut TrainingConfig {
+        &mut config.training
+    }
+
+    fn parts(&self) -> [&SeriesWindows; 2] {
+        [&self.train, &self.valid]
+    }
+
+    fn prepare(config: ForecastConfig, _run: Option<&RunFolder>) -> Result<Self, TaskError> {
         let data = &config.data;
         let series = match &data.path {
             Some(path) => Series::from_csv(path, &data.columns)?,
@@ -333,7 +324,9 @@ impl<'a> Prepared<'a> {
         self.plot(run, &test, &report)?;
         Ok(report)
     }
+}
 
+impl Prepared {
     /// What the model says over a part.
     fn forecasts(
         &self,

@@ -8,7 +8,7 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::TaskError;
-use super::session::{self, Ended};
+use super::session::{self, Ended, Job};
 use crate::config::TrainingConfig;
 use crate::data::{Corpus, TextStreams, Units, Vocabulary};
 use crate::evaluate as evaluate_model;
@@ -123,21 +123,7 @@ pub fn train(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<TextReport, TaskError> {
-    config.training.validate()?;
-    let task = Prepared::new(config, None)?;
-    let model = task.model(device)?;
-    let run = RunFolder::create(folder, TASK, config)?;
-    save_vocabulary(&run, &task.vocabulary)?;
-    let (model, ended) = session::train(
-        &run,
-        model,
-        &config.training,
-        device,
-        [&task.train, &task.valid],
-        LOSS,
-        observer,
-    )?;
-    task.report(&run, &model, device, Some(ended))
+    session::train::<Prepared>(config, folder, device, observer)
 }
 
 /// Goes on with a run; `change` may alter its settings for the training (more epochs).
@@ -151,14 +137,7 @@ pub fn resume(
     change: impl FnOnce(&mut TrainingConfig),
     observer: &mut dyn Observer,
 ) -> Result<TextReport, TaskError> {
-    let mut config: TextConfig = run.config(TASK)?;
-    change(&mut config.training);
-    let task = Prepared::new(&config, Some(load_vocabulary(run)?))?;
-    let trainer = session::reopen(run, task.model(device)?, &config.training, device)?;
-    run.update_config(TASK, &config)?;
-    let parts = [&task.train, &task.valid];
-    let (model, ended) = session::finish(run, trainer, parts, LOSS, observer)?;
-    task.report(run, &model, device, Some(ended))
+    session::resume::<Prepared>(run, device, change, observer)
 }
 
 /// Scores of a run's best model.
@@ -167,10 +146,7 @@ pub fn resume(
 ///
 /// If the run or its data cannot be read.
 pub fn evaluate(run: &RunFolder, device: &Device) -> Result<TextReport, TaskError> {
-    let config: TextConfig = run.config(TASK)?;
-    let task = Prepared::new(&config, Some(load_vocabulary(run)?))?;
-    let model = session::best_model(run, task.model(device)?)?;
-    task.report(run, &model, device, None)
+    session::evaluate::<Prepared>(run, device)
 }
 
 /// Text that goes on from `prompt`, by a run's best model, unit by unit with the state carried.
@@ -266,8 +242,8 @@ impl GenerateRequest {
 }
 
 /// The text of a run, read, checked and cut.
-struct Prepared<'a> {
-    config: &'a TextConfig,
+struct Prepared {
+    config: TextConfig,
     files: usize,
     vocabulary: Vocabulary,
     train: TextStreams,
@@ -275,26 +251,49 @@ struct Prepared<'a> {
     units: [usize; 2],
 }
 
-impl<'a> Prepared<'a> {
-    /// `vocabulary` is that of the run; files that changed since then may hold other characters.
-    fn new(config: &'a TextConfig, vocabulary: Option<Vocabulary>) -> Result<Self, TaskError> {
+impl Job for Prepared {
+    const TASK: &'static str = TASK;
+    const LOSS: &'static str = LOSS;
+    type Config = TextConfig;
+    type Model = CharLm;
+    type Data = TextStreams;
+    type Report = TextReport;
+
+    fn training(config: &mut TextConfig) -> &mut TrainingConfig {
+        &mut config.training
+    }
+
+    fn parts(&self) -> [&TextStreams; 2] {
+        [&self.train, &self.valid]
+    }
+
+    /// The vocabulary stays that of the run: files that changed since it began may hold other
+    /// characters.
+    fn prepare(config: TextConfig, run: Option<&RunFolder>) -> Result<Self, TaskError> {
         let data = &config.data;
         let extensions: Vec<&str> = data.extensions.iter().map(String::as_str).collect();
         let corpus = Corpus::read(&data.paths, &extensions)?;
         let (train, valid) = corpus.split(data.valid)?;
-        let vocabulary = vocabulary.unwrap_or_else(|| Vocabulary::new(data.units, [train]));
+        let vocabulary = match run {
+            Some(run) => load_vocabulary(run)?,
+            None => Vocabulary::new(data.units, [train]),
+        };
         let key = Key::new(config.training.seed).child("data");
         let train = vocabulary.encode(train);
         let valid = vocabulary.encode(valid);
         let units = [train.len(), valid.len()];
         Ok(Self {
-            config,
             files: corpus.files.len(),
             train: TextStreams::train(train, data.batch_size, data.window, &key)?,
             valid: TextStreams::eval(valid, data.batch_size, data.window)?,
             vocabulary,
             units,
+            config,
         })
+    }
+
+    fn begin(&self, run: &RunFolder) -> Result<(), TaskError> {
+        Ok(run.write_json(VOCABULARY, &self.vocabulary)?)
     }
 
     fn model(&self, device: &Device) -> Result<CharLm, TaskError> {
@@ -327,10 +326,6 @@ impl<'a> Prepared<'a> {
 }
 
 const VOCABULARY: &str = "vocabulary.json";
-
-fn save_vocabulary(run: &RunFolder, vocabulary: &Vocabulary) -> Result<(), TaskError> {
-    Ok(run.write_json(VOCABULARY, vocabulary)?)
-}
 
 fn load_vocabulary(run: &RunFolder) -> Result<Vocabulary, TaskError> {
     Ok(run.read_json(VOCABULARY)?)
