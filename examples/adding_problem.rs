@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let d_hidden = 32;
     let model = Adder {
         lstm: ScratchLstmConfig::new(CHANNELS, d_hidden)
+            .with_forget_bias((steps as f64).ln())
             .try_init_with(&key.child("lstm"), &device)?,
         head: linear(d_hidden, 1, &key.child("head"), &device),
     };

@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model =
         ClassifierConfig::default().try_init(symbols, classes, &key.child("model"), &device)?;
     let config = TrainingConfig {
-        epochs: 6,
+        epochs: 4,
         learning_rate: 6e-3,
         ..TrainingConfig::default()
     };

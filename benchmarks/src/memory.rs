@@ -40,7 +40,11 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_peak_is_at_least_what_is_there() {
-        assert!(peak().unwrap() >= resident().unwrap());
+    fn the_peak_keeps_what_was_given_back() {
+        let before = resident().unwrap();
+        let block = std::hint::black_box(vec![1u8; 256 << 20]);
+        drop(block);
+        // Half of it: the system counts pages in batches, and other tests run beside this one.
+        assert!(peak().unwrap() >= before + (128 << 20));
     }
 }
