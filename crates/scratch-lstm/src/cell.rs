@@ -14,7 +14,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation, module};
 
 use crate::error::ForwardError;
-use crate::gates;
+use crate::gates::{self, Gates};
 use crate::init::Initializer;
 use crate::random::Key;
 use crate::shapes;
@@ -109,9 +109,9 @@ impl ScratchLstmCell {
             }
             None => LstmState::zeros([batch, d_hidden], (&device, dtype)),
         };
-        let projected = weights.project(input);
-        let recurrent = weights.weight_hh.transpose();
-        Ok(advance(projected, recurrent, state))
+        let recurrent = weights.weight_hh.clone().transpose();
+        let gates = weights.project(input) + state.hidden.matmul(recurrent);
+        Ok(advance(gates::split(gates, 1), state.cell))
     }
 
     /// One step of one sequence: input `[D]` and state `[H]` to the next state.
@@ -161,20 +161,13 @@ impl CellWeights {
     }
 }
 
-/// One step from the projected input `[B, 4H]`, the recurrent weights `W_hhᵀ` `[H, 4H]` and the
-/// state `[B, H]`.
-pub(crate) fn advance(
-    projected: Tensor<2>,
-    recurrent: Tensor<2>,
-    state: LstmState<2>,
-) -> LstmState<2> {
-    let gates = projected + state.hidden.matmul(recurrent);
-    let gates = gates::split(gates, 1);
+/// One step from the gates `[B, H]` before their activations and the cell state `[B, H]`.
+pub(crate) fn advance(gates: Gates<Tensor<2>>, cell: Tensor<2>) -> LstmState<2> {
     let input = activation::sigmoid(gates.input);
     let forget = activation::sigmoid(gates.forget);
     let candidate = gates.cell.tanh();
     let output = activation::sigmoid(gates.output);
-    let cell = forget * state.cell + input * candidate;
+    let cell = forget * cell + input * candidate;
     let hidden = output * cell.clone().tanh();
     LstmState { hidden, cell }
 }

@@ -10,6 +10,7 @@
 use burn::tensor::{Bool, Tensor, TensorData};
 
 use crate::cell::{self, CellWeights};
+use crate::gates::{self, Gate, Gates};
 use crate::state::LstmState;
 
 /// How many steps share one input projection: enough for an efficient matmul, few enough that
@@ -32,7 +33,8 @@ pub(crate) fn run(
     lengths: Option<&Lengths>,
     direction: Direction,
 ) -> (Vec<Tensor<2>>, LstmState<2>) {
-    let recurrent = weights.weight_hh.clone().transpose();
+    let [batch, _] = state.hidden.dims();
+    let product = Product::new(weights, batch);
     let order: Vec<usize> = match direction {
         Direction::Forward => (0..steps.len()).collect(),
         Direction::Reverse => (0..steps.len()).rev().collect(),
@@ -50,9 +52,10 @@ pub(crate) fn run(
         if live.is_empty() {
             continue;
         }
-        let projected = project(weights, live.iter().map(|&time| steps[time].clone()));
+        let projected = product.project(live.iter().map(|&time| steps[time].clone()));
         for (time, projected) in live.into_iter().zip(projected) {
-            let next = cell::advance(projected, recurrent.clone(), state.clone());
+            let gates = product.gates(projected, state.hidden.clone());
+            let next = cell::advance(gates, state.cell.clone());
             let (output, next) = match lengths.and_then(|lengths| lengths.ended(time)) {
                 Some(ended) => hold(ended, state, next),
                 None => (next.hidden.clone(), next),
@@ -152,17 +155,88 @@ fn hold(
     (output, state)
 }
 
-/// Projects some steps with one matmul: `[B, 4H]` for each.
-fn project(weights: &CellWeights, steps: impl Iterator<Item = Tensor<2>>) -> Vec<Tensor<2>> {
-    let steps: Vec<_> = steps.collect();
-    let count = steps.len();
-    let [batch, _] = steps[0].dims();
-    let joined = Tensor::cat(steps, 0);
-    let projected = weights.project(joined);
-    let [_, width] = projected.dims();
-    let mut out = Vec::with_capacity(count);
-    split_by_halves(projected.reshape([count, batch, width]), &mut out);
-    out
+/// The matrix products of a sequence: all gates at once, or each by itself.
+///
+/// All at once is the fewest operations, and best while operations cost more than their
+/// arithmetic. Large ones are better done gate by gate: the gates need no slicing, which has a
+/// gradient of full size for each, and burn's CPU backends hand a product of the joined size to
+/// several threads, at each time step, where one thread is done before the others have woken.
+struct Product {
+    parts: Vec<Part>,
+}
+
+/// The weights of one gate, or of all.
+struct Part {
+    weights: CellWeights,
+    /// `W_hhᵀ`, transposed once for all steps.
+    recurrent: Tensor<2>,
+}
+
+/// The projected input of a step, in as many parts as the product has.
+type Projected = Vec<Tensor<2>>;
+
+/// From so many multiplications for a step on, gates are computed one by one.
+const LARGE: usize = 1 << 22;
+
+impl Product {
+    fn new(weights: &CellWeights, batch: usize) -> Self {
+        let [joined, d_hidden] = weights.weight_hh.dims();
+        let parts = if batch * joined * d_hidden < LARGE {
+            vec![weights.clone()]
+        } else {
+            let of_gate = |gate: Gate| {
+                let from = gate.offset(d_hidden);
+                CellWeights {
+                    weight_ih: weights.weight_ih.clone().narrow(0, from, d_hidden),
+                    weight_hh: weights.weight_hh.clone().narrow(0, from, d_hidden),
+                    bias: weights
+                        .bias
+                        .as_ref()
+                        .map(|bias| bias.clone().narrow(0, from, d_hidden)),
+                }
+            };
+            Gate::ORDER.map(of_gate).to_vec()
+        };
+        let parts = parts.into_iter().map(|weights| Part {
+            recurrent: weights.weight_hh.clone().transpose(),
+            weights,
+        });
+        Self {
+            parts: parts.collect(),
+        }
+    }
+
+    /// Projects some steps `[B, D]` with one matmul for each part.
+    fn project(&self, steps: impl Iterator<Item = Tensor<2>>) -> Vec<Projected> {
+        let steps: Vec<_> = steps.collect();
+        let count = steps.len();
+        let [batch, _] = steps[0].dims();
+        let joined = Tensor::cat(steps, 0);
+        let mut of_steps = vec![Projected::new(); count];
+        for part in &self.parts {
+            let projected = part.weights.project(joined.clone());
+            let [_, width] = projected.dims();
+            let mut of_part = Vec::with_capacity(count);
+            split_by_halves(projected.reshape([count, batch, width]), &mut of_part);
+            for (parts, projected) in of_steps.iter_mut().zip(of_part) {
+                parts.push(projected);
+            }
+        }
+        of_steps
+    }
+
+    /// The gates `[B, H]` before their activations.
+    fn gates(&self, projected: Projected, hidden: Tensor<2>) -> Gates<Tensor<2>> {
+        let mut sums = self
+            .parts
+            .iter()
+            .zip(projected)
+            .map(|(part, projected)| projected + hidden.clone().matmul(part.recurrent.clone()));
+        match self.parts.len() {
+            1 => gates::split(sums.next().expect("one part"), 1),
+            _ => Gates::from_fn(|_| sums.next().expect("a part for each gate")),
+        }
+    }
 }
 
 /// Splits the first axis into its entries, by halves.
