@@ -47,8 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let corpus = Corpus::read(&[REPOSITORY], &["rs"])?;
     let (train, valid) = corpus.split(0.05)?;
     let ascii = |text: &str| text.bytes().filter(u8::is_ascii).map(u32::from).collect();
-    let train = TextStreams::train(ascii(train), 32, 64, &Key::new(0).child("data"))?;
-    let valid = TextStreams::eval(ascii(valid), 128, 64)?;
+    let train = TextStreams::train(ascii(train), 16, 32, &Key::new(0).child("data"))?;
+    let valid = TextStreams::eval(ascii(valid), 128, 32)?;
 
     let before = evaluate(&model, &valid, &device)?.loss;
 
