@@ -121,11 +121,10 @@ impl Summary for ClassifyReport {
             "", self.baselines.accuracy
         );
         let run = shell_word(&self.run.display().to_string());
-        let next = match &self.training {
-            Some(ended) => format!("resume {run} --epochs {}", 2 * ended.best.epoch.max(1)),
-            None => format!("evaluate {run} --json"),
-        };
-        text += &pointers(&format!("{run}/plots/confusion.svg, loss.svg"), &next);
+        text += &pointers(
+            &format!("{run}/plots/confusion.svg, loss.svg"),
+            &format!("evaluate {run} --json"),
+        );
         text
     }
 }
