@@ -8,7 +8,7 @@ use std::env::{self, VarError};
 use std::io::Write as _;
 use std::sync::OnceLock;
 
-use burn::tensor::{DType, Device, FloatDType};
+use burn::tensor::{DType, Device, FloatDType, Tensor, activation};
 use scratch_train::backend::{self, Backend, Chosen};
 
 const VARIABLE: &str = "SCRATCH_TEST_BACKEND";
@@ -58,28 +58,56 @@ pub fn chosen() -> &'static Chosen {
     })
 }
 
-/// f32, and f64 where the backend has it.
+/// f32, and f64 where the backend computes in it.
 pub fn dtypes() -> Vec<DType> {
     static DTYPES: OnceLock<Vec<DType>> = OnceLock::new();
-    let dtypes = DTYPES.get_or_init(|| {
-        let mut dtypes = vec![DType::F32];
-        if device().supports_dtype(DType::F64) {
-            dtypes.push(DType::F64);
-        } else {
-            say(&format!("skipped: f64, {} has none", chosen().backend));
+    let dtypes = DTYPES.get_or_init(|| match check_f64() {
+        Ok(()) => vec![DType::F32, DType::F64],
+        Err(why) => {
+            say(&format!("skipped: f64, {why}"));
+            vec![DType::F32]
         }
-        dtypes
     });
     dtypes.clone()
 }
 
 /// Whether a test in f64 can run; says that it cannot.
 pub fn has_f64(test: &str) -> bool {
-    let has = device().supports_dtype(DType::F64);
+    check_f64()
+        .inspect_err(|why| say(&format!("skipped: {test}, {why}")))
+        .is_ok()
+}
+
+/// Why f64 cannot be used: shader languages have the type, but neither `exp` nor `tanh` of it.
+fn check_f64() -> Result<(), String> {
+    let backend = chosen().backend;
+    if !device().supports_dtype(DType::F64) {
+        return Err(format!("{backend} has no f64"));
+    }
+    if !is_exact(0.3f64.tanh(), Tensor::tanh) {
+        return Err(format!("{backend}'s tanh of f64 is none"));
+    }
+    Ok(())
+}
+
+/// Whether a comparison with burn's own LSTM in f64 can run; says that it cannot. Its sigmoid goes
+/// through f32 on most backends.
+pub fn burn_has_f64(test: &str) -> bool {
+    let has = is_exact(1.0 / (1.0 + (-0.3f64).exp()), activation::sigmoid);
     if !has {
-        say(&format!("skipped: {test}, {} has no f64", chosen().backend));
+        let backend = chosen().backend;
+        say(&format!(
+            "skipped: {test}, burn's sigmoid is in f32 on {backend}"
+        ));
     }
     has
+}
+
+/// Whether `function` of 0.3 in f64 is `expected`.
+fn is_exact(expected: f64, function: impl Fn(Tensor<1>) -> Tensor<1>) -> bool {
+    let x = Tensor::from_data([0.3f64], (&device(), DType::F64));
+    let found: f64 = function(x).into_scalar();
+    (found - expected).abs() < 1e-14
 }
 
 /// The device, with f64 for every tensor that does not say otherwise; `None` (and said so) where
@@ -88,13 +116,13 @@ pub fn has_f64(test: &str) -> bool {
 pub fn device_of_f64(test: &str) -> Option<Device> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| {
-        has_f64(test).then(|| {
-            let mut device = device();
+        let mut device = device();
+        if device.supports_dtype(DType::F64) {
             device
                 .configure(FloatDType::F64)
                 .expect("this is the first use of the device");
-            device
-        })
+        }
+        has_f64(test).then_some(device)
     });
     device.clone()
 }

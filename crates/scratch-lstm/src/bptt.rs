@@ -15,9 +15,9 @@
 //! This is the readable witness for every faster backward pass; for training use
 //! [`ScratchLstm`](crate::ScratchLstm), which autodiff differentiates.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
-use crate::cell::CellWeights;
+use crate::cell::{self, CellWeights};
 use crate::gates::{self, Gates};
 use crate::state::LstmState;
 
@@ -53,13 +53,7 @@ pub fn forward_step(
 ) -> (LstmState<2>, StepCache) {
     let recurrent = weights.weight_hh.clone().transpose();
     let joined = weights.project(input.clone()) + before.hidden.clone().matmul(recurrent);
-    let gates = gates::split(joined, 1);
-    let gates = Gates {
-        input: activation::sigmoid(gates.input),
-        forget: activation::sigmoid(gates.forget),
-        cell: gates.cell.tanh(),
-        output: activation::sigmoid(gates.output),
-    };
+    let gates = cell::activate(gates::split(joined, 1));
     let cell =
         gates.forget.clone() * before.cell.clone() + gates.input.clone() * gates.cell.clone();
     let cell_tanh = cell.clone().tanh();

@@ -11,7 +11,7 @@
 //! two biases summed. The four gates are computed at once; [`gates`] has their order.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData, activation, module};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation, module};
 
 use crate::error::ForwardError;
 use crate::gates::{self, Gates};
@@ -163,13 +163,29 @@ impl CellWeights {
 
 /// One step from the gates `[B, H]` before their activations and the cell state `[B, H]`.
 pub(crate) fn advance(gates: Gates<Tensor<2>>, cell: Tensor<2>) -> LstmState<2> {
-    let input = activation::sigmoid(gates.input);
-    let forget = activation::sigmoid(gates.forget);
-    let candidate = gates.cell.tanh();
-    let output = activation::sigmoid(gates.output);
-    let cell = forget * cell + input * candidate;
-    let hidden = output * cell.clone().tanh();
+    let gates = activate(gates);
+    let cell = gates.forget * cell + gates.input * gates.cell;
+    let hidden = gates.output * cell.clone().tanh();
     LstmState { hidden, cell }
+}
+
+/// `σ` of the gates, `tanh` of the candidate for the cell state.
+pub(crate) fn activate(gates: Gates<Tensor<2>>) -> Gates<Tensor<2>> {
+    Gates {
+        input: sigmoid(gates.input),
+        forget: sigmoid(gates.forget),
+        cell: gates.cell.tanh(),
+        output: sigmoid(gates.output),
+    }
+}
+
+/// `σ(x)`; in f64 as `(1 + tanh(x/2)) / 2`, for burn's own rounds to f32 on most backends.
+fn sigmoid(x: Tensor<2>) -> Tensor<2> {
+    if x.dtype() == DType::F64 {
+        (x * 0.5).tanh() * 0.5 + 0.5
+    } else {
+        activation::sigmoid(x)
+    }
 }
 
 fn parameter<const R: usize>(value: Tensor<R>, key: &Key) -> Param<Tensor<R>> {
