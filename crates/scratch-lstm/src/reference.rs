@@ -13,10 +13,6 @@ use crate::cell::{self, CellWeights};
 use crate::gates::{self, Gate, Gates};
 use crate::state::LstmState;
 
-/// How many steps share one input projection: enough for an efficient matmul, few enough that
-/// splitting it again stays cheap (`log2(SEGMENT)` gradients of its size).
-const SEGMENT: usize = 8;
-
 /// Which way a direction walks through time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -41,7 +37,7 @@ pub(crate) fn run(
     };
     let mut outputs: Vec<Option<Tensor<2>>> = vec![None; steps.len()];
     let mut state = state;
-    for segment in order.chunks(SEGMENT) {
+    for segment in order.chunks(product.segment()) {
         // Steps at which no row is valid have nothing to compute.
         let (live, dead): (Vec<usize>, Vec<usize>) = segment
             .iter()
@@ -163,6 +159,7 @@ fn hold(
 /// several threads, at each time step, where one thread is done before the others have woken.
 struct Product {
     parts: Vec<Part>,
+    batch: usize,
 }
 
 /// The weights of one gate, or of all.
@@ -177,6 +174,9 @@ type Projected = Vec<Tensor<2>>;
 
 /// From so many multiplications for a step on, gates are computed one by one.
 const LARGE: usize = 1 << 22;
+
+/// From so many multiplications on, burn's CPU backends use several threads for one product.
+const THREADED: usize = 192 * 192 * 192;
 
 impl Product {
     fn new(weights: &CellWeights, batch: usize) -> Self {
@@ -203,7 +203,16 @@ impl Product {
         });
         Self {
             parts: parts.collect(),
+            batch,
         }
+    }
+
+    /// How many steps share one input projection: enough for an efficient matmul, few enough that
+    /// one thread does it, and that splitting it again stays cheap (`log2` gradients of its size).
+    fn segment(&self) -> usize {
+        let [width, d_input] = self.parts[0].weights.weight_ih.dims();
+        let of_step = self.batch * width * d_input;
+        (THREADED / of_step.max(1)).clamp(4, 8)
     }
 
     /// Projects some steps `[B, D]` with one matmul for each part.
