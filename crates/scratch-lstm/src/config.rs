@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
+use crate::fused::PathChoice;
 use crate::gates;
 use crate::init::Initializer;
 
@@ -45,6 +46,9 @@ pub struct ScratchLstmConfig {
     /// Whether input and output are `[B, T, _]`; `[T, B, _]` otherwise.
     #[serde(default = "yes")]
     pub batch_first: bool,
+    /// Which way a call takes, fused or raw.
+    #[serde(default)]
+    pub path: PathChoice,
     /// What is done against overfitting.
     #[serde(default)]
     pub regularization: RegularizationConfig,
@@ -107,6 +111,7 @@ impl ScratchLstmConfig {
             join: DirectionJoin::default(),
             bias: true,
             batch_first: true,
+            path: PathChoice::default(),
             regularization: RegularizationConfig::default(),
             init: InitConfig::default(),
         }
@@ -139,6 +144,12 @@ impl ScratchLstmConfig {
     /// Sets [`batch_first`](Self::batch_first).
     pub fn with_batch_first(mut self, batch_first: bool) -> Self {
         self.batch_first = batch_first;
+        self
+    }
+
+    /// Sets [`path`](Self::path).
+    pub fn with_path(mut self, path: PathChoice) -> Self {
+        self.path = path;
         self
     }
 

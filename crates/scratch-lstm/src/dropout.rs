@@ -39,6 +39,19 @@ pub(crate) fn drop_steps(steps: Vec<Tensor<2>>, rate: f64, key: &Key) -> Vec<Ten
         .collect()
 }
 
+/// Drops entries of `[B, T, width]`, or `[T, B, width]`, with the mask that [`drop_steps`] has for
+/// the same steps.
+pub(crate) fn drop_series(series: Tensor<3>, batch_first: bool, rate: f64, key: &Key) -> Tensor<3> {
+    let (device, dtype) = (series.device(), series.dtype());
+    let [first, second, width] = series.dims();
+    let mask = if batch_first {
+        mask([second, first, width], rate, key, &device, dtype).swap_dims(0, 1)
+    } else {
+        mask([first, second, width], rate, key, &device, dtype)
+    };
+    series * mask
+}
+
 /// `0` with probability `rate`, else `1 / (1 - rate)`.
 fn mask<const R: usize>(
     shape: [usize; R],

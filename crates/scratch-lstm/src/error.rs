@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::fused::RawReason;
+
 /// A configuration that describes no LSTM.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("invalid configuration: `{field}` must be {expected}, found {found}")]
@@ -84,6 +86,12 @@ pub enum ForwardError {
         expected: String,
         /// Its own.
         found: String,
+    },
+    /// The fused operation is asked for where it cannot be had.
+    #[error("path: expected the fused operation, which cannot be had here: {reason}")]
+    Fused {
+        /// Why not.
+        reason: RawReason,
     },
     /// A tensor without rows or without time steps.
     #[error("{what}: expected at least one row and one time step, found shape {found:?}")]

@@ -3,7 +3,9 @@
 use burn::tensor::Tensor;
 
 use crate::cell::CellWeights;
-use crate::reference::{self, Direction};
+use crate::fused::{Fused, Path, PathChoice};
+use crate::layer::{Direction, Passage};
+use crate::reference;
 use crate::state::LstmState;
 
 /// One layer over a whole sequence, as `torch.lstm` computes it.
@@ -53,6 +55,15 @@ pub fn lstm(
         weight_hh,
         bias: sum_biases(bias_ih, bias_hh),
     };
+    let path = Path::choose(PathChoice::Auto, &input.device(), input.dtype());
+    if path.is_ok_and(|path| path.is_fused()) {
+        let passage = Fused {
+            batch_first: false,
+            lengths: None,
+            segment: None,
+        };
+        return passage.run(&weights, &input, state, Direction::Forward);
+    }
     let steps = reference::split_steps(input);
     let (output, state) = reference::run(&weights, &steps, state, None, Direction::Forward);
     (Tensor::stack(output, 0), state)

@@ -1,11 +1,39 @@
-//! One layer: one direction or two.
+//! One layer: one direction or two, whichever way a direction is run.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 
 use crate::cell::{CellWeights, ScratchLstmCell};
-use crate::reference::{self, Direction, Lengths};
+use crate::random::Key;
 use crate::state::LstmState;
+
+/// Which way a direction walks through time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Reverse,
+}
+
+/// How a direction is run, and what layers hand to each other then.
+pub(crate) trait Passage {
+    /// A sequence between two layers.
+    type Series: Clone;
+
+    /// One direction of a layer over a whole sequence: the hidden state at each step, in the order
+    /// of time, and the final state.
+    fn run(
+        &self,
+        weights: &CellWeights,
+        input: &Self::Series,
+        state: LstmState<2>,
+        direction: Direction,
+    ) -> (Self::Series, LstmState<2>);
+
+    /// The directions' outputs side by side.
+    fn join(&self, outputs: Vec<Self::Series>) -> Self::Series;
+
+    /// Drops entries at `rate`, with the same mask for the same key whatever the passage.
+    fn drop_out(&self, series: Self::Series, rate: f64, key: &Key) -> Self::Series;
+}
 
 /// The cells of one layer.
 #[derive(Module, Debug)]
@@ -16,16 +44,13 @@ pub struct LstmLayer {
     pub reverse: Option<ScratchLstmCell>,
 }
 
-/// A sequence between two layers: step tensors in the order of time.
+/// What a layer reads.
 #[derive(Debug, Clone)]
-pub(crate) enum Sequence {
-    /// `[B, width]` for each step, seen by every direction.
-    Shared(Vec<Tensor<2>>),
+pub(crate) enum Sequence<S> {
+    /// Seen by every direction.
+    Shared(S),
     /// One for each direction of independent stacks.
-    PerDirection {
-        forward: Vec<Tensor<2>>,
-        reverse: Vec<Tensor<2>>,
-    },
+    PerDirection { forward: S, reverse: S },
 }
 
 impl LstmLayer {
@@ -38,35 +63,35 @@ impl LstmLayer {
 
     /// Runs every direction of this layer; `states` has one for each. Returns the outputs of the
     /// directions apart.
-    pub(crate) fn run(
+    pub(crate) fn run<P: Passage>(
         &self,
-        input: &Sequence,
-        states: Vec<LstmState<2>>,
-        lengths: Option<&Lengths>,
-    ) -> (Vec<Vec<Tensor<2>>>, Vec<LstmState<2>>) {
+        passage: &P,
+        input: &Sequence<P::Series>,
+        states: impl IntoIterator<Item = LstmState<2>>,
+    ) -> (Vec<P::Series>, Vec<LstmState<2>>) {
         self.directions()
             .zip(states)
             .map(|((direction, weights), state)| {
-                reference::run(&weights, input.of(direction), state, lengths, direction)
+                passage.run(&weights, input.of(direction), state, direction)
             })
             .unzip()
     }
 }
 
-impl Sequence {
+impl<S> Sequence<S> {
     /// What `direction` reads.
-    pub(crate) fn of(&self, direction: Direction) -> &[Tensor<2>] {
+    pub(crate) fn of(&self, direction: Direction) -> &S {
         match (self, direction) {
-            (Self::Shared(steps), _) => steps,
+            (Self::Shared(series), _) => series,
             (Self::PerDirection { forward, .. }, Direction::Forward) => forward,
             (Self::PerDirection { reverse, .. }, Direction::Reverse) => reverse,
         }
     }
 
-    /// Every direction's steps through `map`, which is told their place: 0, or 1 for reverse.
-    pub(crate) fn map(self, mut map: impl FnMut(usize, Vec<Tensor<2>>) -> Vec<Tensor<2>>) -> Self {
+    /// Every direction's series through `map`, which is told their place: 0, or 1 for reverse.
+    pub(crate) fn map(self, mut map: impl FnMut(usize, S) -> S) -> Self {
         match self {
-            Self::Shared(steps) => Self::Shared(map(0, steps)),
+            Self::Shared(series) => Self::Shared(map(0, series)),
             Self::PerDirection { forward, reverse } => Self::PerDirection {
                 forward: map(0, forward),
                 reverse: map(1, reverse),
@@ -75,15 +100,10 @@ impl Sequence {
     }
 }
 
-/// Both directions of each step side by side, `[B, K*H]`.
-pub(crate) fn join_directions(mut outputs: Vec<Vec<Tensor<2>>>) -> Vec<Tensor<2>> {
-    match (outputs.pop(), outputs.pop()) {
-        (Some(forward), None) => forward,
-        (Some(reverse), Some(forward)) => forward
-            .into_iter()
-            .zip(reverse)
-            .map(|(forward, reverse)| Tensor::cat(vec![forward, reverse], 1))
-            .collect(),
-        (None, _) => unreachable!("a layer has at least one direction"),
+/// The only direction's output, or both joined.
+pub(crate) fn join_directions<P: Passage>(passage: &P, mut outputs: Vec<P::Series>) -> P::Series {
+    match outputs.len() {
+        1 => outputs.swap_remove(0),
+        _ => passage.join(outputs),
     }
 }

@@ -1,16 +1,18 @@
 //! Stacked and bidirectional LSTMs.
 
+use std::sync::Arc;
+
 use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::cell::{CellWeights, ScratchLstmCell};
 use crate::config::{DirectionJoin, ScratchLstmConfig};
-use crate::dropout::drop_steps;
 use crate::error::{ConfigError, ForwardError};
-use crate::layer::{LstmLayer, Sequence, join_directions};
+use crate::fused::{Fused, Path};
+use crate::layer::{LstmLayer, Passage, Sequence, join_directions};
 use crate::options::ForwardOptions;
 use crate::random::Key;
-use crate::reference::{self, Lengths};
+use crate::reference::{self, Lengths, Raw};
 use crate::shapes;
 use crate::state::{LstmState, RecurrentState};
 use crate::weights::{self, WeightsError};
@@ -218,6 +220,15 @@ impl ScratchLstm {
             shapes::check_lengths(lengths, batch, steps)?;
         }
 
+        let choice = options.path.unwrap_or(config.path);
+        if Path::choose(choice, &device, dtype)?.is_fused() {
+            let passage = Fused {
+                batch_first: config.batch_first,
+                lengths: options.lengths.map(Arc::from),
+                segment: options.segment,
+            };
+            return Ok(self.run(&passage, input, state, batch, options.key));
+        }
         let lengths = options.lengths.map(|lengths| Lengths::new(lengths, &input));
         let time_first = if config.batch_first {
             input.swap_dims(0, 1)
@@ -228,9 +239,32 @@ impl ScratchLstm {
         if let Some(lengths) = &lengths {
             lengths.clear(&mut input);
         }
-        let (output, state) = self.run(Sequence::Shared(input), state, lengths, options.key);
+        let (output, state) = self.run(&Raw { lengths }, input, state, batch, options.key);
         let time = if config.batch_first { 1 } else { 0 };
         Ok((Tensor::stack(output, time), state))
+    }
+
+    /// The way a call takes, and why; a call's [`options`](ForwardOptions::path) can ask for another.
+    ///
+    /// ```
+    /// # #[cfg(feature = "flex")] {
+    /// use burn::tensor::Device;
+    /// use scratch_lstm::{PathChoice, ScratchLstmConfig};
+    ///
+    /// let lstm = ScratchLstmConfig::new(5, 11).init(&Device::flex());
+    /// assert!(lstm.path().unwrap().is_fused());
+    /// let raw = ScratchLstmConfig::new(5, 11).with_path(PathChoice::Raw);
+    /// let path = raw.init(&Device::flex()).path().unwrap();
+    /// assert_eq!(path.to_string(), "raw (as asked for)");
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the configuration asks for the fused operation and it cannot be had.
+    pub fn path(&self) -> Result<Path, ForwardError> {
+        let (dtype, device) = self.kind();
+        Path::choose(self.config.path, &device, dtype)
     }
 
     /// Runs over one sequence without a batch axis: `[T, D]` to `[T, K*H]`, state `[L*K, H]`.
@@ -252,46 +286,56 @@ impl ScratchLstm {
         )
     }
 
-    fn run(
+    fn run<P: Passage>(
         &self,
-        input: Sequence,
-        state: LstmState,
-        lengths: Option<Lengths>,
+        passage: &P,
+        input: P::Series,
+        state: Option<LstmState>,
+        batch: usize,
         key: Option<&Key>,
-    ) -> (Vec<Tensor<2>>, LstmState) {
+    ) -> (P::Series, LstmState) {
         let config = &self.config;
+        let directions = config.num_directions();
         let dropout = self.dropout_stream(key);
-        let mut sequence = input;
-        let mut states = Vec::with_capacity(self.layers.len() * config.num_directions());
+        let mut sequence = Sequence::Shared(input);
+        let mut states = Vec::with_capacity(self.layers.len() * directions);
         let mut outputs = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
             if index > 0 {
-                sequence = self.between_layers(std::mem::take(&mut outputs));
+                sequence = self.between_layers(passage, std::mem::take(&mut outputs));
                 if let Some(key) = &dropout {
                     let rate = config.regularization.dropout;
                     let key = key.child("dropout").child(index - 1);
-                    sequence =
-                        sequence.map(|place, steps| drop_steps(steps, rate, &key.child(place)));
+                    sequence = sequence
+                        .map(|place, series| passage.drop_out(series, rate, &key.child(place)));
                 }
             }
-            let before = (0..config.num_directions())
-                .map(|direction| state.of_layer(index * config.num_directions() + direction))
-                .collect();
+            let before = (index * directions..(index + 1) * directions).map(|place| match &state {
+                Some(state) => state.of_layer(place),
+                None => {
+                    let (dtype, device) = self.kind();
+                    LstmState::zeros([batch, config.d_hidden], (&device, dtype))
+                }
+            });
             let after;
-            (outputs, after) = layer.run(&sequence, before, lengths.as_ref());
+            (outputs, after) = layer.run(passage, &sequence, before);
             states.extend(after);
         }
-        (join_directions(outputs), LstmState::stack(states))
+        (join_directions(passage, outputs), LstmState::stack(states))
     }
 
     /// What the next layer reads of a layer's outputs.
-    fn between_layers(&self, mut outputs: Vec<Vec<Tensor<2>>>) -> Sequence {
+    fn between_layers<P: Passage>(
+        &self,
+        passage: &P,
+        mut outputs: Vec<P::Series>,
+    ) -> Sequence<P::Series> {
         if self.config.join == DirectionJoin::AtEnd && outputs.len() == 2 {
             let reverse = outputs.swap_remove(1);
             let forward = outputs.swap_remove(0);
             Sequence::PerDirection { forward, reverse }
         } else {
-            Sequence::Shared(join_directions(outputs))
+            Sequence::Shared(join_directions(passage, outputs))
         }
     }
 
@@ -305,12 +349,13 @@ impl ScratchLstm {
         applies.then(|| key.cloned().unwrap_or_else(Key::from_entropy))
     }
 
+    /// The state to begin with, checked; zeros if absent.
     fn initial_state(
         &self,
         state: Option<LstmState>,
         resets: Option<&[bool]>,
         batch: usize,
-    ) -> Result<LstmState, ForwardError> {
+    ) -> Result<Option<LstmState>, ForwardError> {
         let config = &self.config;
         let (dtype, device) = self.kind();
         let count = config.num_layers * config.num_directions();
@@ -318,17 +363,16 @@ impl ScratchLstm {
             shapes::check_rows("resets", resets.len(), batch)?;
         }
         let Some(state) = state else {
-            let shape = [count, batch, config.d_hidden];
-            return Ok(LstmState::zeros(shape, (&device, dtype)));
+            return Ok(None);
         };
         for (what, tensor) in [("state.hidden", &state.hidden), ("state.cell", &state.cell)] {
             shapes::check_state(what, tensor, count, batch, config.d_hidden)?;
             shapes::check_kind(what, tensor, dtype, &device)?;
         }
-        Ok(match resets {
+        Ok(Some(match resets {
             Some(rows) => state.reset_rows(rows),
             None => state,
-        })
+        }))
     }
 
     /// Element type and device of the weights.

@@ -1,5 +1,8 @@
 //! What a call can bring besides its input.
 
+use std::num::NonZeroUsize;
+
+use crate::fused::PathChoice;
 use crate::random::Key;
 use crate::state::LstmState;
 
@@ -29,6 +32,11 @@ pub struct ForwardOptions<'a> {
     /// The stream of the dropout masks. With one, a call can be repeated exactly, on every
     /// backend; without one each call draws masks nobody can repeat.
     pub key: Option<&'a Key>,
+    /// Which way this call takes, whatever the module's configuration says.
+    pub path: Option<PathChoice>,
+    /// Steps whose inputs the fused operation projects at once, and runs over again at once under
+    /// gradient checkpointing; as many as suit if absent. Of influence on memory and time alone.
+    pub segment: Option<NonZeroUsize>,
 }
 
 impl<'a> ForwardOptions<'a> {
@@ -58,6 +66,18 @@ impl<'a> ForwardOptions<'a> {
     /// Sets [`key`](Self::key).
     pub fn with_key(mut self, key: impl Into<Option<&'a Key>>) -> Self {
         self.key = key.into();
+        self
+    }
+
+    /// Sets [`path`](Self::path).
+    pub fn with_path(mut self, path: impl Into<Option<PathChoice>>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Sets [`segment`](Self::segment).
+    pub fn with_segment(mut self, segment: impl Into<Option<NonZeroUsize>>) -> Self {
+        self.segment = segment.into();
         self
     }
 }

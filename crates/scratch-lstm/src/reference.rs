@@ -10,14 +10,45 @@
 use burn::tensor::{Bool, Tensor, TensorData};
 
 use crate::cell::{self, CellWeights};
+use crate::dropout::drop_steps;
 use crate::gates::{self, Gate, Gates};
+use crate::layer::{Direction, Passage};
+use crate::random::Key;
 use crate::state::LstmState;
 
-/// Which way a direction walks through time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Forward,
-    Reverse,
+/// The raw way of running a stack: layers hand each other lists of step tensors, `[B, width]` each,
+/// in the order of time.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) lengths: Option<Lengths>,
+}
+
+impl Passage for Raw {
+    type Series = Vec<Tensor<2>>;
+
+    fn run(
+        &self,
+        weights: &CellWeights,
+        input: &Vec<Tensor<2>>,
+        state: LstmState<2>,
+        direction: Direction,
+    ) -> (Vec<Tensor<2>>, LstmState<2>) {
+        run(weights, input, state, self.lengths.as_ref(), direction)
+    }
+
+    fn join(&self, outputs: Vec<Vec<Tensor<2>>>) -> Vec<Tensor<2>> {
+        let steps = outputs.first().map_or(0, Vec::len);
+        (0..steps)
+            .map(|time| {
+                let sides = outputs.iter().map(|output| output[time].clone());
+                Tensor::cat(sides.collect(), 1)
+            })
+            .collect()
+    }
+
+    fn drop_out(&self, series: Vec<Tensor<2>>, rate: f64, key: &Key) -> Vec<Tensor<2>> {
+        drop_steps(series, rate, key)
+    }
 }
 
 /// Runs the cell over `steps` (each `[B, D]`, in the order of time), from `state`; returns the

@@ -74,12 +74,18 @@ impl<const R: usize> LstmState<R> {
 impl LstmState<3> {
     /// The state `[B, H]` of one layer and direction.
     pub(crate) fn of_layer(&self, index: usize) -> LstmState<2> {
-        self.clone()
-            .map(|tensor| tensor.narrow(0, index, 1).squeeze_dim(0))
+        let [count, _, _] = self.hidden.dims();
+        self.clone().map(|tensor| match count {
+            1 => tensor.squeeze_dim(0),
+            _ => tensor.narrow(0, index, 1).squeeze_dim(0),
+        })
     }
 
     /// Stacks the states of all layers and directions.
-    pub(crate) fn stack(states: Vec<LstmState<2>>) -> Self {
+    pub(crate) fn stack(mut states: Vec<LstmState<2>>) -> Self {
+        if states.len() == 1 {
+            return states.swap_remove(0).map(|tensor| tensor.unsqueeze_dim(0));
+        }
         let (hidden, cell) = states
             .into_iter()
             .map(|state| (state.hidden, state.cell))

@@ -1,0 +1,106 @@
+//! How the work is cut: segments of time, and shares of threads. What is computed does not depend
+//! on it, to the bit.
+
+use std::ops::Range;
+
+use super::crew;
+use super::layout::Sizes;
+use super::simd::InstructionSet;
+use crate::gates::COUNT;
+
+/// Gates of a segment take at most so many bytes: it stays in the last-level cache between being
+/// projected and being used, and the allocator hands the same memory out again.
+const SEGMENT_BYTES: usize = 1 << 24;
+
+/// Floating-point operations that are worth waking a thread for.
+const WORTH_A_THREAD: usize = 1 << 20;
+
+/// The same for each step, where the thread is awake and only a barrier is to be paid.
+const WORTH_A_BARRIER: usize = 1 << 17;
+
+/// Rows of the batch that make it worth giving each thread rows of its own.
+const ROWS_OF_A_THREAD: usize = 4;
+
+/// What is kept for the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// There is no way back.
+    Nothing,
+    /// The gates and cell states of every step.
+    Everything,
+    /// The states between segments; the way back runs forward again, segment by segment.
+    Boundaries,
+}
+
+/// How one call is computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) set: InstructionSet,
+    /// Threads at most.
+    pub(crate) threads: usize,
+    /// Steps of a segment.
+    pub(crate) segment: usize,
+    pub(crate) keep: Keep,
+}
+
+/// Which part of each step a thread computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Split {
+    /// Rows of the batch, for all steps without waiting for each other.
+    Rows(usize),
+    /// Hidden units of all rows, with a barrier after each step.
+    Units(usize),
+}
+
+impl Plan {
+    /// With `segment` steps in a segment, or as many as suit if that is 0.
+    pub(crate) fn new(
+        set: InstructionSet,
+        sizes: Sizes,
+        gates_row_bytes: usize,
+        segment: usize,
+        keep: Keep,
+    ) -> Self {
+        let suiting = match keep {
+            Keep::Boundaries => sizes.steps.isqrt(),
+            _ => SEGMENT_BYTES / (sizes.batch * gates_row_bytes),
+        };
+        let segment = if segment == 0 { suiting } else { segment };
+        Self {
+            set,
+            threads: crew::threads(),
+            segment: segment.clamp(1, sizes.steps),
+            keep,
+        }
+    }
+
+    /// The segments in the order of visits.
+    pub(crate) fn segments(&self, steps: usize) -> impl DoubleEndedIterator<Item = Range<usize>> {
+        let segment = self.segment;
+        (0..steps.div_ceil(segment))
+            .map(move |number| number * segment..((number + 1) * segment).min(steps))
+    }
+
+    /// Chunks for a matrix product of so many multiplications.
+    pub(crate) fn chunks(&self, multiplications: usize) -> usize {
+        (2 * multiplications / WORTH_A_THREAD).clamp(1, self.threads)
+    }
+
+    /// How the recurrence over `steps` is divided.
+    pub(crate) fn split(&self, sizes: Sizes, steps: usize, unit_panels: usize) -> Split {
+        let of_step = 2 * sizes.batch * COUNT * sizes.d_hidden * sizes.d_hidden;
+        let threads = self.chunks(of_step / 2 * steps);
+        if threads == 1 || sizes.batch >= threads * ROWS_OF_A_THREAD {
+            return Split::Rows(threads);
+        }
+        let threads = threads
+            .min(of_step / WORTH_A_BARRIER)
+            .min(unit_panels)
+            .max(1);
+        if threads == 1 {
+            Split::Rows(1)
+        } else {
+            Split::Units(threads)
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Which way a call takes, and why.
+
+use std::fmt;
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Device};
+use serde::{Deserialize, Serialize};
+
+use super::cpu::simd::InstructionSet;
+use crate::error::ForwardError;
+
+/// Which way is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathChoice {
+    /// The fused operation where it can be had, raw operations otherwise.
+    #[default]
+    Auto,
+    /// The fused operation, or an error.
+    Fused,
+    /// Raw tensor operations, differentiated by autodiff, on every backend and as often as one
+    /// likes.
+    Raw,
+}
+
+/// The way a call takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Path {
+    /// One operation for each layer and direction.
+    Fused(Kernels),
+    /// A dozen operations for each step.
+    Raw(RawReason),
+}
+
+/// What computes the fused operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernels {
+    /// This crate's kernels for CPUs.
+    Cpu(InstructionSet),
+    /// The backend's own tensor operations.
+    TensorOperations,
+}
+
+/// Why a call takes raw operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RawReason {
+    /// They were asked for.
+    Asked,
+    /// The backend was switched on in burn, but not by a feature of this crate.
+    Backend {
+        /// The device.
+        device: String,
+    },
+    /// The fused operation does not compute in this element type.
+    ElementType {
+        /// The weights' element type.
+        dtype: DType,
+    },
+}
+
+impl Path {
+    /// Whether the fused operation is taken.
+    pub fn is_fused(&self) -> bool {
+        matches!(self, Self::Fused(_))
+    }
+
+    /// The way of a call on `device` in `dtype`.
+    ///
+    /// # Errors
+    ///
+    /// If the fused operation is asked for and cannot be had.
+    pub(crate) fn choose(
+        choice: PathChoice,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, ForwardError> {
+        let fused = match choice {
+            PathChoice::Raw => return Ok(Self::Raw(RawReason::Asked)),
+            PathChoice::Auto | PathChoice::Fused => kernels(device, dtype),
+        };
+        match (fused, choice) {
+            (Ok(kernels), _) => Ok(Self::Fused(kernels)),
+            (Err(reason), PathChoice::Fused) => Err(ForwardError::Fused { reason }),
+            (Err(reason), _) => Ok(Self::Raw(reason)),
+        }
+    }
+}
+
+fn kernels(device: &Device, dtype: DType) -> Result<Kernels, RawReason> {
+    let device = device.clone().without_autodiff();
+    let (kernels, types): (_, &[DType]) = match device.as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => (
+            Kernels::Cpu(InstructionSet::best()),
+            &[DType::F32, DType::F64, DType::F16, DType::BF16],
+        ),
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => (
+            Kernels::Cpu(InstructionSet::best()),
+            &[DType::F32, DType::F64],
+        ),
+        #[cfg(any(feature = "wgpu-untuned", feature = "vulkan", feature = "cuda"))]
+        DispatchDevice::Cube(_) => (
+            Kernels::TensorOperations,
+            &[
+                DType::F32,
+                DType::Flex32,
+                DType::F64,
+                DType::F16,
+                DType::BF16,
+            ],
+        ),
+        #[allow(unreachable_patterns)]
+        _ => {
+            return Err(RawReason::Backend {
+                device: format!("{device:?}"),
+            });
+        }
+    };
+    if types.contains(&dtype) {
+        Ok(kernels)
+    } else {
+        Err(RawReason::ElementType { dtype })
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fused(kernels) => write!(f, "fused ({kernels})"),
+            Self::Raw(reason) => write!(f, "raw ({reason})"),
+        }
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu(set) => write!(f, "CPU kernels, {set}"),
+            Self::TensorOperations => write!(f, "tensor operations with a backward pass by hand"),
+        }
+    }
+}
+
+impl fmt::Display for RawReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => write!(f, "as asked for"),
+            Self::Backend { device } => write!(
+                f,
+                "the backend of {device} is not one that a feature of scratch-lstm switched on"
+            ),
+            Self::ElementType { dtype } => {
+                write!(
+                    f,
+                    "there is no fused operation in {dtype:?} on this backend"
+                )
+            }
+        }
+    }
+}
