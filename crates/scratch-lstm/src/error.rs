@@ -1,5 +1,6 @@
 //! The errors of this crate: each names the thing, what was expected and what was found.
 
+use scratch_lstm_kernels::InstructionSetError;
 use thiserror::Error;
 
 use crate::fused::RawReason;
@@ -123,5 +124,36 @@ pub enum StateError {
         expected: usize,
         /// Shape found.
         found: Vec<usize>,
+    },
+}
+
+/// An LSTM that cannot go step by step, or a step that does not fit it.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum StreamError {
+    /// The LSTM reads the sequence backward too.
+    #[error("stream: expected an LSTM of one direction, found a bidirectional one")]
+    Bidirectional,
+    /// The CPU kernels cannot run as the environment asks.
+    #[error("stream: {0}")]
+    InstructionSet(InstructionSetError),
+    /// An input or output of another width.
+    #[error("stream {what}: expected {expected} numbers, found {found}")]
+    Length {
+        /// Input or output.
+        what: &'static str,
+        /// The LSTM's width.
+        expected: usize,
+        /// The slice's length.
+        found: usize,
+    },
+    /// A state of another shape.
+    #[error("{what}: expected shape [L, 1, H] = {expected:?}, found {found:?}")]
+    State {
+        /// Hidden or cell state.
+        what: &'static str,
+        /// The stream's.
+        expected: [usize; 3],
+        /// Its own.
+        found: [usize; 3],
     },
 }

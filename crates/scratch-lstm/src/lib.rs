@@ -12,6 +12,7 @@ pub mod error;
 pub mod functional;
 pub mod fused;
 pub mod gates;
+pub mod gradcheck;
 mod init;
 mod layer;
 mod lstm;
@@ -20,12 +21,13 @@ mod random;
 mod reference;
 pub mod shapes;
 mod state;
+mod stream;
 pub mod weights;
 
 pub use cell::{CellWeights, ScratchLstmCell};
 pub use config::ScratchLstmConfig;
 pub use dropout::dropout;
-pub use error::{ConfigError, ForwardError, StateError};
+pub use error::{ConfigError, ForwardError, StateError, StreamError};
 pub use fused::{Path, PathChoice};
 pub use init::Initializer;
 pub use layer::LstmLayer;
@@ -33,6 +35,7 @@ pub use lstm::ScratchLstm;
 pub use options::ForwardOptions;
 pub use random::{Key, param_id};
 pub use state::{LstmState, RecurrentState};
+pub use stream::LstmStream;
 pub use weights::WeightsError;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 mod host {
     use burn::backend::tensor::FloatTensor;
 
-    use crate::fused::cpu::host;
+    use crate::fused::host;
     use crate::fused::{
         Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmKernels, LstmOps,
         LstmOutputs, Saved, Wanted,

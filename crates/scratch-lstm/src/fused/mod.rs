@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | raw operations under autodiff | [`reference.rs`](crate::ScratchLstm) | every backend |
 //! | the backward pass by hand, in tensor operations | `composed.rs` | every backend |
-//! | kernels | `cpu/` | Flex and NdArray |
+//! | kernels | the crate `scratch-lstm-kernels`, called by `host.rs` | Flex and NdArray |
 //!
 //! `autodiff.rs` has the only hand-written node, `path.rs` decides which way a call takes and says
 //! why. `docs/backward.md` derives the backward pass.
@@ -28,15 +28,14 @@ use crate::state::LstmState;
 mod autodiff;
 mod backends;
 pub(crate) mod composed;
-pub(crate) mod cpu;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host;
 mod path;
 mod tensors;
 
-pub use cpu::buffer::release_memory;
-pub use cpu::plan::Keep;
-pub use cpu::simd::InstructionSet;
 pub use path::{Kernels, Path, PathChoice, RawReason};
-pub use tensors::{LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved, Wanted};
+pub use scratch_lstm_kernels::{InstructionSet, InstructionSetError, Keep, Wanted, release_memory};
+pub use tensors::{LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved};
 
 /// One layer and one direction of an LSTM over a whole sequence.
 ///

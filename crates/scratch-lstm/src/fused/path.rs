@@ -6,7 +6,8 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use super::cpu::simd::InstructionSet;
+use scratch_lstm_kernels::{InstructionSet, InstructionSetError};
+
 use crate::error::ForwardError;
 
 /// Which way is asked for.
@@ -51,6 +52,8 @@ pub enum RawReason {
         /// The device.
         device: String,
     },
+    /// The CPU kernels cannot run as the environment asks.
+    InstructionSet(InstructionSetError),
     /// The fused operation does not compute in this element type.
     ElementType {
         /// The weights' element type.
@@ -80,7 +83,10 @@ impl Path {
         };
         match (fused, choice) {
             (Ok(kernels), _) => Ok(Self::Fused(kernels)),
-            (Err(reason), PathChoice::Fused) => Err(ForwardError::Fused { reason }),
+            // Somebody asked for something by name here too.
+            (Err(reason @ RawReason::InstructionSet(_)), _) | (Err(reason), PathChoice::Fused) => {
+                Err(ForwardError::Fused { reason })
+            }
             (Err(reason), _) => Ok(Self::Raw(reason)),
         }
     }
@@ -91,14 +97,11 @@ fn kernels(device: &Device, dtype: DType) -> Result<Kernels, RawReason> {
     let (kernels, types): (_, &[DType]) = match device.as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => (
-            Kernels::Cpu(InstructionSet::best()),
+            Kernels::Cpu(cpu()?),
             &[DType::F32, DType::F64, DType::F16, DType::BF16],
         ),
         #[cfg(feature = "ndarray")]
-        DispatchDevice::NdArray(_) => (
-            Kernels::Cpu(InstructionSet::best()),
-            &[DType::F32, DType::F64],
-        ),
+        DispatchDevice::NdArray(_) => (Kernels::Cpu(cpu()?), &[DType::F32, DType::F64]),
         #[cfg(any(feature = "wgpu-untuned", feature = "vulkan", feature = "cuda"))]
         DispatchDevice::Cube(_) => (
             Kernels::TensorOperations,
@@ -122,6 +125,11 @@ fn kernels(device: &Device, dtype: DType) -> Result<Kernels, RawReason> {
     } else {
         Err(RawReason::ElementType { dtype })
     }
+}
+
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+fn cpu() -> Result<InstructionSet, RawReason> {
+    InstructionSet::chosen().map_err(RawReason::InstructionSet)
 }
 
 impl fmt::Display for Path {
@@ -150,6 +158,7 @@ impl fmt::Display for RawReason {
                 f,
                 "the backend of {device} is not one that a feature of scratch-lstm switched on"
             ),
+            Self::InstructionSet(error) => error.fmt(f),
             Self::ElementType { dtype } => {
                 write!(
                     f,

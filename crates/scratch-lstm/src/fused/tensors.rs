@@ -70,23 +70,6 @@ impl<B: Backend> LstmCotangents<B> {
     }
 }
 
-/// Which gradients somebody wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    /// Of the input.
-    pub x: bool,
-    /// Of the weights on the input.
-    pub weight_ih: bool,
-    /// Of the weights on the hidden state.
-    pub weight_hh: bool,
-    /// Of the bias.
-    pub bias: bool,
-    /// Of the hidden state before the first step.
-    pub h0: bool,
-    /// Of the cell state before the first step.
-    pub c0: bool,
-}
-
 /// The gradients that were wanted, in the shapes of [`LstmInputs`].
 #[derive(Debug, Clone)]
 pub struct LstmGradients<B: Backend> {

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
-use super::real::Real;
+use crate::real::Real;
 
 /// Numbers from a cache line's beginning on; what they are is undefined until they are written.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     lines: 0,
 });
 
-/// Gives the memory that the CPU kernels keep to be used again, at most 256 MiB, back to the
+/// Gives the memory that the kernels keep to be used again, at most 256 MiB, back to the
 /// system.
 ///
 /// The next call takes what it needs anew, and a little longer.

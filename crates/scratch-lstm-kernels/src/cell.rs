@@ -1,13 +1,12 @@
 //! The gate arithmetic, forward and backward, on vectors: the only place that has it.
 //!
-//! `docs/backward.md` derives it; [`cell`](crate::cell) and [`bptt`](crate::bptt) are the same in
-//! tensor operations.
+//! `docs/backward.md` derives it.
 
 use pulp::Simd;
 
-use super::activation::{sigmoid, tanh};
-use super::real::Real;
+use crate::activation::{sigmoid, tanh};
 use crate::gates::{COUNT, Gate};
+use crate::real::Real;
 
 const I: usize = Gate::Input as usize;
 const F: usize = Gate::Forget as usize;

@@ -2,19 +2,14 @@
 //! of this process.
 
 use std::borrow::Cow;
-use std::num::NonZeroUsize;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Element, FloatDType, TensorData};
 
-use super::backward::{self, Cotangents};
-use super::forward::{self, Inputs, Outputs};
-use super::layout::{Layout, Series, Sizes, Walk};
-use super::plan::Plan;
-use super::real::Real;
-use super::simd::InstructionSet;
-use crate::fused::{
+use scratch_lstm_kernels::{self as kernels, InstructionSet, Plan, Real, Series, Sizes, Walk};
+
+use super::{
     Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved, Wanted,
 };
 use crate::gates::COUNT;
@@ -91,8 +86,8 @@ fn forward_in<B: Host<T>, T: Real + Element>(
     keep: Keep,
 ) -> (LstmOutputs<B>, Saved) {
     let numbers = Numbers::<T>::new::<B>(&inputs, call);
-    let inputs_ = numbers.inputs();
-    let sizes = inputs_.sizes;
+    let read = numbers.inputs();
+    let sizes = read.sizes;
     let Sizes {
         batch,
         steps,
@@ -103,18 +98,19 @@ fn forward_in<B: Host<T>, T: Real + Element>(
     let mut hidden = vec![T::default(); batch * d_hidden];
     let mut cell = vec![T::default(); batch * d_hidden];
     let [of_row, of_step] = distances(sizes, call.batch_first, d_hidden);
-    let outputs = Outputs {
+    let outputs = kernels::Outputs {
         output: &mut output,
         of_row,
         of_step,
         hidden: &mut hidden,
         cell: &mut cell,
     };
-    let set = InstructionSet::best();
-    let gates_row = Layout::new(d_hidden, set.lanes::<T>()).gates_row();
-    let segment = call.segment.map_or(0, NonZeroUsize::get);
-    let plan = Plan::new(set, sizes, gates_row * size_of::<T>(), segment, keep);
-    let saved = forward::run(&inputs_, outputs, plan);
+    let set = InstructionSet::chosen().unwrap_or_else(|error| panic!("{error}"));
+    let mut plan = Plan::new::<T>(set, sizes, keep);
+    if let Some(segment) = call.segment {
+        plan = plan.with_segment(segment.get());
+    }
+    let saved = kernels::forward(&read, outputs, plan);
 
     let device = inputs.x.device();
     let tensor = |numbers: Vec<T>, shape: &[usize]| {
@@ -137,8 +133,8 @@ fn backward_in<B: Host<T>, T: Real + Element>(
     wanted: Wanted,
 ) -> LstmGradients<B> {
     let numbers = Numbers::<T>::new::<B>(&inputs, call);
-    let inputs_ = numbers.inputs();
-    let sizes = inputs_.sizes;
+    let read = numbers.inputs();
+    let sizes = read.sizes;
     let Sizes {
         batch,
         d_input,
@@ -157,11 +153,11 @@ fn backward_in<B: Host<T>, T: Real + Element>(
         Some(view.into_dense().into_owned())
     };
     let (d_hidden_n, d_cell_n) = (rows(&cotangents.hidden), rows(&cotangents.cell));
-    let gradients = backward::run(
-        &inputs_,
+    let gradients = kernels::backward(
+        &read,
         output.series(sizes, call.batch_first, d_hidden),
-        saved.into_inner::<forward::Saved<T>>(),
-        Cotangents {
+        saved.into_inner::<kernels::Saved<T>>(),
+        kernels::Cotangents {
             output: d_output
                 .as_ref()
                 .map(|view| view.series(sizes, call.batch_first, d_hidden)),
@@ -249,7 +245,7 @@ impl<'a, T: Real> Numbers<'a, T> {
         }
     }
 
-    fn inputs(&self) -> Inputs<'_, T> {
+    fn inputs(&self) -> kernels::Inputs<'_, T> {
         let Self {
             sizes,
             call,
@@ -260,11 +256,10 @@ impl<'a, T: Real> Numbers<'a, T> {
             h0,
             c0,
         } = self;
-        Inputs {
+        kernels::Inputs {
             sizes: *sizes,
             walk: Walk {
                 reverse: call.reverse,
-                steps: sizes.steps,
                 lengths: call.lengths.as_deref(),
             },
             x: x.series(*sizes, call.batch_first, sizes.d_input),
@@ -416,11 +411,7 @@ mod ndarray {
                     let array = storage.view();
                     let shape = array.shape().to_vec();
                     let strides = dense_strides(&shape);
-                    if array.is_standard_layout() {
-                        // SAFETY: the array is dense, so that all its numbers lie behind its first
-                        // one, in memory that the tensor owns.
-                        let numbers =
-                            unsafe { std::slice::from_raw_parts(array.as_ptr(), array.len()) };
+                    if let Some(numbers) = array.to_slice() {
                         return View::new(numbers, shape, strides);
                     }
                     let numbers: Vec<$real> = array.iter().copied().collect();

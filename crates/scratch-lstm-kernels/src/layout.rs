@@ -4,19 +4,21 @@
 //! is, for each vector of units, the vectors of its four gates side by side in the gate order: what
 //! a tile computes together lies together.
 
+use crate::buffer::Buffer;
 use crate::gates::COUNT;
+use crate::real::Real;
 
-/// Sizes of one layer and direction; see [`shapes`](crate::shapes) for the letters.
+/// Sizes of one layer and direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sizes {
-    /// `B`
-    pub(crate) batch: usize,
-    /// `T`
-    pub(crate) steps: usize,
-    /// `D`
-    pub(crate) d_input: usize,
-    /// `H`
-    pub(crate) d_hidden: usize,
+pub struct Sizes {
+    /// `B`, rows: independent sequences.
+    pub batch: usize,
+    /// `T`, time steps.
+    pub steps: usize,
+    /// `D`, width of the input.
+    pub d_input: usize,
+    /// `H`, width of the hidden and of the cell state.
+    pub d_hidden: usize,
 }
 
 /// Rows of states and gates in vectors.
@@ -66,6 +68,18 @@ impl Layout {
         self.weight_row(place / self.lanes, place % self.lanes)
     }
 
+    /// `[4H]` in the order of a row of gates.
+    pub(crate) fn gates_of<T: Real>(&self, numbers: &[T]) -> Buffer<T> {
+        let mut buffer = Buffer::<T>::zeros(self.gates_row());
+        for place in 0..self.gates_row() {
+            if let Some(row) = self.weight_row_at(place) {
+                // SAFETY: the buffer has a number for each place.
+                unsafe { buffer.pointer().add(place).get().write(numbers[row]) };
+            }
+        }
+        buffer
+    }
+
     /// Real units of a vector.
     #[inline(always)]
     pub(crate) fn units_in(&self, vector: usize) -> usize {
@@ -75,8 +89,9 @@ impl Layout {
 
 /// `[B, T, width]` in memory, in any order of batch and time, a row's numbers side by side.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Series<'a, T> {
+pub struct Series<'a, T> {
     numbers: &'a [T],
+    shape: [usize; 3],
     of_row: usize,
     of_step: usize,
 }
@@ -86,26 +101,37 @@ impl<'a, T> Series<'a, T> {
     ///
     /// # Panics
     ///
-    /// If a row lies outside of `numbers`.
-    pub(crate) fn new(
+    /// If it has no rows or steps, or one of them lies outside of `numbers`.
+    pub fn new(
         numbers: &'a [T],
         [batch, steps, width]: [usize; 3],
         of_row: usize,
         of_step: usize,
     ) -> Self {
+        assert!(batch > 0 && steps > 0, "a series has rows and steps");
         let end = (batch - 1) * of_row + (steps - 1) * of_step + width;
-        assert!(end <= numbers.len(), "a series of {end} numbers");
+        assert!(
+            end <= numbers.len(),
+            "a series of {end} numbers, found {}",
+            numbers.len()
+        );
         Self {
             numbers,
+            shape: [batch, steps, width],
             of_row,
             of_step,
         }
     }
 
+    /// `[B, T, width]`
+    pub(crate) fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
     /// Where the numbers of a row at a step begin.
     #[inline(always)]
     pub(crate) fn at(&self, step: usize, row: usize) -> *const T {
-        debug_assert!(step * self.of_step + row * self.of_row < self.numbers.len());
+        debug_assert!(step < self.shape[1] && row < self.shape[0]);
         // SAFETY: checked for the last row and step when it was made.
         unsafe {
             self.numbers
@@ -116,22 +142,21 @@ impl<'a, T> Series<'a, T> {
 }
 
 /// The order in which a direction visits the steps, and where rows end.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Walk<'a> {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Walk<'a> {
     /// From the last step to the first.
-    pub(crate) reverse: bool,
-    /// `T`
-    pub(crate) steps: usize,
-    /// How many steps of each row are valid; all, if absent.
-    pub(crate) lengths: Option<&'a [usize]>,
+    pub reverse: bool,
+    /// How many steps of each row are valid; all, if absent. Past its length a row's output is zero,
+    /// its state stands still, and its input, NaN too, has no influence.
+    pub lengths: Option<&'a [usize]>,
 }
 
 impl Walk<'_> {
-    /// The time of the step visited as number `visit`.
+    /// The time of the step visited as number `visit` of `steps`.
     #[inline(always)]
-    pub(crate) fn time(&self, visit: usize) -> usize {
+    pub(crate) fn time(&self, visit: usize, steps: usize) -> usize {
         if self.reverse {
-            self.steps - 1 - visit
+            steps - 1 - visit
         } else {
             visit
         }

@@ -5,50 +5,70 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::buffer::{Buffer, Pointer};
-use super::cell::{self, Known};
-use super::crew;
-use super::forward::{Forward, Inputs, Saved, Segment, State, cut_down, fill_up};
-use super::layout::{Layout, Series, Sizes, Walk};
-use super::plan::{Keep, Plan, Split};
-use super::real::Real;
-use super::tile::store_first;
-use super::tile::{Epilogue, PANEL, Packed, PackedSizes, load, load_first, multiply, share, store};
-use super::weights::{WeightGradients, WeightSums};
-use crate::fused::Wanted;
+use crate::buffer::{Buffer, Pointer};
+use crate::cell::{self, Known};
+use crate::crew;
+use crate::forward::{Forward, Inputs, Saved, Segment, State, cut_down, fill_up};
 use crate::gates::COUNT;
+use crate::layout::{Layout, Series, Sizes, Walk};
+use crate::plan::{Keep, Plan, Split};
+use crate::real::Real;
+use crate::tile::store_first;
+use crate::tile::{Epilogue, PANEL, Packed, PackedSizes, load, load_first, multiply, share, store};
+use crate::weights::{WeightGradients, WeightSums};
 
 /// The gradients of what the forward pass wrote; absent ones are zero.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Cotangents<'a, T> {
+pub struct Cotangents<'a, T> {
     /// `[B, T, H]`
-    pub(crate) output: Option<Series<'a, T>>,
+    pub output: Option<Series<'a, T>>,
     /// `[B, H]`
-    pub(crate) hidden: Option<&'a [T]>,
+    pub hidden: Option<&'a [T]>,
     /// `[B, H]`
-    pub(crate) cell: Option<&'a [T]>,
+    pub cell: Option<&'a [T]>,
+}
+
+/// Which gradients somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of the input.
+    pub x: bool,
+    /// Of the weights on the input.
+    pub weight_ih: bool,
+    /// Of the weights on the hidden state.
+    pub weight_hh: bool,
+    /// Of the bias.
+    pub bias: bool,
+    /// Of the hidden state before the first step.
+    pub h0: bool,
+    /// Of the cell state before the first step.
+    pub c0: bool,
 }
 
 /// The gradients that are wanted, row by row without gaps.
-#[derive(Debug, Default)]
-pub(crate) struct Gradients<T> {
+#[derive(Debug)]
+pub struct Gradients<T> {
     /// `[B, T, D]` in the order of `x_of_row` and `x_of_step`.
-    pub(crate) x: Option<Vec<T>>,
+    pub x: Option<Vec<T>>,
     /// `[4H, D]`
-    pub(crate) weight_ih: Option<Vec<T>>,
+    pub weight_ih: Option<Vec<T>>,
     /// `[4H, H]`
-    pub(crate) weight_hh: Option<Vec<T>>,
+    pub weight_hh: Option<Vec<T>>,
     /// `[4H]`
-    pub(crate) bias: Option<Vec<T>>,
+    pub bias: Option<Vec<T>>,
     /// `[B, H]`
-    pub(crate) h0: Option<Vec<T>>,
+    pub h0: Option<Vec<T>>,
     /// `[B, H]`
-    pub(crate) c0: Option<Vec<T>>,
+    pub c0: Option<Vec<T>>,
 }
 
 /// Walks back over the whole sequence. `output` is what the forward pass wrote; the gradient of
 /// the input has its rows and steps `x_of_row` and `x_of_step` apart.
-pub(crate) fn run<T: Real>(
+///
+/// # Panics
+///
+/// If sizes do not fit each other, or `saved` comes from a pass that kept nothing.
+pub fn backward<T: Real>(
     inputs: &Inputs<'_, T>,
     output: Series<'_, T>,
     saved: Saved<T>,
@@ -58,6 +78,7 @@ pub(crate) fn run<T: Real>(
 ) -> Gradients<T> {
     let plan = saved.plan;
     let sizes = inputs.sizes;
+    check(inputs, &output, &saved, &cotangents, [x_of_row, x_of_step]);
     let backward = Backward::new(inputs, plan, wanted);
     let layout = backward.layout;
     let carried = |of: Option<&[T]>| match of {
@@ -137,6 +158,38 @@ pub(crate) fn run<T: Real>(
         h0,
         c0,
     }
+}
+
+fn check<T: Real>(
+    inputs: &Inputs<'_, T>,
+    output: &Series<'_, T>,
+    saved: &Saved<T>,
+    cotangents: &Cotangents<'_, T>,
+    [x_of_row, x_of_step]: [usize; 2],
+) {
+    inputs.check();
+    let Sizes {
+        batch,
+        steps,
+        d_input,
+        d_hidden,
+    } = inputs.sizes;
+    assert_eq!(saved.sizes, inputs.sizes, "sizes of the forward pass");
+    assert_ne!(saved.plan.keep, Keep::Nothing, "something was kept");
+    for series in [Some(output), cotangents.output.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        assert_eq!(series.shape(), [batch, steps, d_hidden], "output, gradient");
+    }
+    for state in [cotangents.hidden, cotangents.cell].into_iter().flatten() {
+        assert_eq!(state.len(), batch * d_hidden, "gradient of a final state");
+    }
+    let end = (batch - 1) * x_of_row + (steps - 1) * x_of_step + d_input;
+    assert!(
+        end <= batch * steps * d_input,
+        "rows of the input's gradient"
+    );
 }
 
 /// The packed weights and all else that stays the same over the segments.
@@ -303,7 +356,7 @@ impl<T: Real> WithSimd for StepsBack<'_, T> {
         let walk = backward.inputs.walk;
         let gates_row = layout.gates_row();
         for step in self.steps.rev() {
-            let time = walk.time(segment.first + step);
+            let time = walk.time(segment.first + step, backward.inputs.sizes.steps);
             let at_end = segment.is_last && step + 1 == segment.steps;
             // SAFETY: all places lie within the segment's buffers. A thread writes what belongs to
             // its own rows and units, and reads gradients of other units' gates that were written
@@ -434,7 +487,7 @@ impl<T: Real> WithSimd for ToInput<'_, T> {
         // each thread writes its own.
         unsafe {
             let place = |row: usize| {
-                let time = walk.time(segment.first + row / sizes.batch);
+                let time = walk.time(segment.first + row / sizes.batch, sizes.steps);
                 self.to
                     .add(time * self.of_step + row % sizes.batch * self.of_row)
                     .get()

@@ -4,50 +4,55 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::buffer::{Buffer, Pointer};
-use super::cell;
-use super::crew;
-use super::layout::{Layout, Series, Sizes, Walk};
-use super::plan::{Keep, Plan, Split};
-use super::real::Real;
-use super::tile::{self, Epilogue, PANEL, Packed, PackedSizes, load, multiply, share, store};
+use crate::buffer::{Buffer, Pointer};
+use crate::cell;
+use crate::crew;
 use crate::gates::COUNT;
+use crate::layout::{Layout, Series, Sizes, Walk};
+use crate::plan::{Keep, Plan, Split};
+use crate::real::Real;
+use crate::tile::{self, Epilogue, PANEL, Packed, PackedSizes, load, multiply, share, store};
 
 /// What one layer and direction reads.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Inputs<'a, T> {
-    pub(crate) sizes: Sizes,
-    pub(crate) walk: Walk<'a>,
+pub struct Inputs<'a, T> {
+    /// `B`, `T`, `D`, `H`
+    pub sizes: Sizes,
+    /// The direction, and where rows end.
+    pub walk: Walk<'a>,
     /// `[B, T, D]`
-    pub(crate) x: Series<'a, T>,
+    pub x: Series<'a, T>,
     /// `[4H, D]`
-    pub(crate) weight_ih: &'a [T],
+    pub weight_ih: &'a [T],
     /// `[4H, H]`
-    pub(crate) weight_hh: &'a [T],
+    pub weight_hh: &'a [T],
     /// `[4H]`
-    pub(crate) bias: &'a [T],
+    pub bias: &'a [T],
     /// `[B, H]`
-    pub(crate) h0: &'a [T],
+    pub h0: &'a [T],
     /// `[B, H]`
-    pub(crate) c0: &'a [T],
+    pub c0: &'a [T],
 }
 
 /// What it writes.
 #[derive(Debug)]
-pub(crate) struct Outputs<'a, T> {
-    /// `[B, T, H]`, with the distances between rows and between steps.
-    pub(crate) output: &'a mut [T],
-    pub(crate) of_row: usize,
-    pub(crate) of_step: usize,
-    /// `[B, H]`
-    pub(crate) hidden: &'a mut [T],
-    /// `[B, H]`
-    pub(crate) cell: &'a mut [T],
+pub struct Outputs<'a, T> {
+    /// `[B, T, H]`
+    pub output: &'a mut [T],
+    /// How far the rows of `output` lie apart.
+    pub of_row: usize,
+    /// How far its steps lie apart.
+    pub of_step: usize,
+    /// The final hidden state, `[B, H]`.
+    pub hidden: &'a mut [T],
+    /// The final cell state, `[B, H]`.
+    pub cell: &'a mut [T],
 }
 
 /// What the way back needs.
 #[derive(Debug)]
-pub(crate) struct Saved<T> {
+pub struct Saved<T> {
+    pub(crate) sizes: Sizes,
     pub(crate) plan: Plan,
     /// Of every segment, if everything is kept.
     pub(crate) segments: Vec<Segment<T>>,
@@ -69,12 +74,65 @@ pub(crate) struct State<T> {
     pub(crate) cell: Buffer<T>,
 }
 
+impl<T: Real> Inputs<'_, T> {
+    /// # Panics
+    ///
+    /// If sizes do not fit each other: the kernels rely on them.
+    pub(crate) fn check(&self) {
+        let Sizes {
+            batch,
+            steps,
+            d_input,
+            d_hidden,
+        } = self.sizes;
+        let sizes = [batch, steps, d_input, d_hidden];
+        assert!(
+            sizes.iter().all(|&size| size > 0),
+            "no axis may be empty: {sizes:?}"
+        );
+        assert_eq!(self.x.shape(), [batch, steps, d_input], "input");
+        for (what, found, expected) in [
+            (
+                "weight_ih",
+                self.weight_ih.len(),
+                COUNT * d_hidden * d_input,
+            ),
+            (
+                "weight_hh",
+                self.weight_hh.len(),
+                COUNT * d_hidden * d_hidden,
+            ),
+            ("bias", self.bias.len(), COUNT * d_hidden),
+            ("h0", self.h0.len(), batch * d_hidden),
+            ("c0", self.c0.len(), batch * d_hidden),
+        ] {
+            assert_eq!(found, expected, "numbers in {what}");
+        }
+        if let Some(lengths) = self.walk.lengths {
+            assert_eq!(lengths.len(), batch, "a length for each row");
+            let longest = lengths.iter().max();
+            assert!(longest.is_none_or(|&length| length <= steps), "lengths");
+        }
+    }
+}
+
 /// Runs over the whole sequence.
-pub(crate) fn run<T: Real>(
-    inputs: &Inputs<'_, T>,
-    outputs: Outputs<'_, T>,
-    plan: Plan,
-) -> Saved<T> {
+///
+/// # Panics
+///
+/// If sizes do not fit each other.
+pub fn forward<T: Real>(inputs: &Inputs<'_, T>, outputs: Outputs<'_, T>, plan: Plan) -> Saved<T> {
+    inputs.check();
+    let Sizes {
+        batch,
+        steps,
+        d_hidden,
+        ..
+    } = inputs.sizes;
+    let end = (batch - 1) * outputs.of_row + (steps - 1) * outputs.of_step + d_hidden;
+    assert!(end <= outputs.output.len(), "numbers in the output");
+    assert_eq!(outputs.hidden.len(), batch * d_hidden, "final hidden state");
+    assert_eq!(outputs.cell.len(), batch * d_hidden, "final cell state");
     let forward = Forward::new(inputs, plan);
     let (sizes, layout) = (inputs.sizes, forward.layout);
     let target = Target {
@@ -84,6 +142,7 @@ pub(crate) fn run<T: Real>(
     };
     let mut state = State::read(layout, sizes.batch, inputs.h0, inputs.c0);
     let mut saved = Saved {
+        sizes,
         plan,
         segments: Vec::new(),
         boundaries: Vec::new(),
@@ -157,20 +216,13 @@ impl<'a, T: Real> Forward<'a, T> {
                 Some(&weight[row * depth..(row + 1) * depth])
             })
         };
-        let mut bias = Buffer::<T>::zeros(layout.gates_row());
-        for place in 0..layout.gates_row() {
-            if let Some(row) = layout.weight_row_at(place) {
-                // SAFETY: the buffer has a number for each place.
-                unsafe { bias.pointer().add(place).get().write(inputs.bias[row]) };
-            }
-        }
         Self {
             inputs,
             plan,
             layout,
             weight_ih: pack(inputs.weight_ih, d_input),
             weight_hh: pack(inputs.weight_hh, d_hidden),
-            bias,
+            bias: layout.gates_of(inputs.bias),
         }
     }
 
@@ -331,7 +383,7 @@ impl<T: Real> WithSimd for Project<'_, T> {
                 rows,
                 0..forward.weight_ih.panels().count(),
                 sizes.d_input,
-                |row| x.at(walk.time(first + row / batch), row % batch),
+                |row| x.at(walk.time(first + row / batch, sizes.steps), row % batch),
                 &forward.weight_ih,
                 &mut epilogue,
             );
@@ -384,7 +436,8 @@ impl<T: Real> WithSimd for Steps<'_, T> {
         let layout = forward.layout;
         let state_row = layout.state_row();
         for step in self.steps {
-            let time = forward.inputs.walk.time(segment.first + step);
+            let steps = forward.inputs.sizes.steps;
+            let time = forward.inputs.walk.time(segment.first + step, steps);
             let before = segment.hidden_before(step);
             // SAFETY: all places lie within the segment's buffers and the states. A thread writes
             // what belongs to its own rows and units, and reads hidden states of other units that

@@ -4,8 +4,18 @@ use std::fmt::Debug;
 
 use pulp::Simd;
 
-/// A type of numbers the kernels compute in, and its vectors.
-pub(crate) trait Real: Copy + Default + Debug + PartialEq + Send + Sync + 'static {
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for f32 {}
+
+    impl Sealed for f64 {}
+}
+
+/// A type of numbers the kernels compute in, and its vectors: `f32` and `f64`, and no others.
+pub trait Real:
+    Copy + Default + Debug + PartialEq + sealed::Sealed + Send + Sync + 'static
+{
     /// A vector of `S`.
     type V<S: Simd>: Copy;
 

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use pulp::{Simd, WithSimd};
 
-use super::real::Real;
+use crate::real::Real;
 
 /// An instruction set the kernels are compiled for; all of them are in every binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +47,38 @@ impl InstructionSet {
         })
     }
 
-    /// The best that this processor can run.
-    pub fn best() -> Self {
-        let sets = Self::available();
-        sets[sets.len() - 1]
+    /// The one to take: that which the environment variable `SCRATCH_LSTM_INSTRUCTIONS` names
+    /// (`portable`, `avx2`, `avx512` or `neon`; read once), or else the best.
+    ///
+    /// # Errors
+    ///
+    /// If the variable names none that this processor can run.
+    pub fn chosen() -> Result<Self, InstructionSetError> {
+        static CHOSEN: OnceLock<Result<InstructionSet, InstructionSetError>> = OnceLock::new();
+        let chosen = CHOSEN.get_or_init(|| match std::env::var_os(VARIABLE) {
+            None => Ok(Self::available()[Self::available().len() - 1]),
+            Some(name) => Self::named(&name.to_string_lossy()),
+        });
+        chosen.clone()
+    }
+
+    fn named(name: &str) -> Result<Self, InstructionSetError> {
+        let mut sets = Self::available().iter().copied();
+        sets.find(|set| set.name() == name)
+            .ok_or_else(|| InstructionSetError { found: name.into() })
+    }
+
+    /// As the environment variable spells it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
+        }
     }
 
     /// Runs `op` compiled for this instruction set.
@@ -83,6 +111,29 @@ impl InstructionSet {
         self.run(Lanes::<T>(std::marker::PhantomData))
     }
 }
+
+const VARIABLE: &str = "SCRATCH_LSTM_INSTRUCTIONS";
+
+/// An instruction set asked for that this processor cannot run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstructionSetError {
+    /// What was asked for.
+    pub found: String,
+}
+
+impl fmt::Display for InstructionSetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let available = InstructionSet::available().iter().map(|set| set.name());
+        let available: Vec<&str> = available.collect();
+        let (found, available) = (&self.found, available.join(", "));
+        write!(
+            f,
+            "{VARIABLE}: expected an instruction set of this processor ({available}), found `{found}`"
+        )
+    }
+}
+
+impl std::error::Error for InstructionSetError {}
 
 impl fmt::Display for InstructionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,9 +13,9 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use super::buffer::{Buffer, Pointer};
-use super::crew;
-use super::real::Real;
+use crate::buffer::{Buffer, Pointer};
+use crate::crew;
+use crate::real::Real;
 
 /// So much of `depth` is summed in registers before it is added to what came before: keeps a
 /// panel's share in the second-level cache, and the error of long sums small.
@@ -163,6 +163,11 @@ impl<T: Real> Packed<T> {
             lanes,
             panels,
         }
+    }
+
+    /// Numbers in all.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
     }
 
     pub(crate) fn depth(&self) -> usize {

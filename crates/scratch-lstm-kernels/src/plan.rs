@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 
-use super::crew;
-use super::layout::Sizes;
-use super::simd::InstructionSet;
+use crate::crew;
 use crate::gates::COUNT;
+use crate::layout::{Layout, Sizes};
+use crate::real::Real;
+use crate::simd::InstructionSet;
 
 /// Gates of a segment take at most so many bytes: it stays in the last-level cache between being
 /// projected and being used, and the allocator hands the same memory out again.
@@ -34,13 +35,15 @@ pub enum Keep {
 
 /// How one call is computed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub struct Plan {
     pub(crate) set: InstructionSet,
     /// Threads at most.
     pub(crate) threads: usize,
     /// Steps of a segment.
     pub(crate) segment: usize,
     pub(crate) keep: Keep,
+    /// How the recurrence is divided, if that is not left to the sizes.
+    split: Option<Split>,
 }
 
 /// Which part of each step a thread computes.
@@ -53,25 +56,38 @@ pub(crate) enum Split {
 }
 
 impl Plan {
-    /// With `segment` steps in a segment, or as many as suit if that is 0.
-    pub(crate) fn new(
-        set: InstructionSet,
-        sizes: Sizes,
-        gates_row_bytes: usize,
-        segment: usize,
-        keep: Keep,
-    ) -> Self {
+    /// What suits the sizes, in numbers of type `T`, on the instruction set `set`.
+    pub fn new<T: Real>(set: InstructionSet, sizes: Sizes, keep: Keep) -> Self {
+        let gates_row = Layout::new(sizes.d_hidden, set.lanes::<T>()).gates_row();
         let suiting = match keep {
             Keep::Boundaries => sizes.steps.isqrt(),
-            _ => SEGMENT_BYTES / (sizes.batch * gates_row_bytes),
+            _ => SEGMENT_BYTES / (sizes.batch * gates_row * size_of::<T>()).max(1),
         };
-        let segment = if segment == 0 { suiting } else { segment };
         Self {
             set,
             threads: crew::threads(),
-            segment: segment.clamp(1, sizes.steps),
+            segment: suiting.clamp(1, sizes.steps.max(1)),
             keep,
+            split: None,
         }
+    }
+
+    /// With `segment` steps projected, and run over again, at once.
+    ///
+    /// # Panics
+    ///
+    /// If that is 0.
+    pub fn with_segment(mut self, segment: usize) -> Self {
+        assert!(segment > 0, "a segment has at least one step");
+        self.segment = segment;
+        self
+    }
+
+    /// Divided like this, whether or not it is worth it.
+    #[cfg(test)]
+    pub(crate) fn with_split(mut self, split: Split) -> Self {
+        self.split = Some(split);
+        self
     }
 
     /// The segments in the order of visits.
@@ -83,11 +99,19 @@ impl Plan {
 
     /// Chunks for a matrix product of so many multiplications.
     pub(crate) fn chunks(&self, multiplications: usize) -> usize {
+        if let Some(Split::Rows(chunks) | Split::Units(chunks)) = self.split {
+            return chunks;
+        }
         (2 * multiplications / WORTH_A_THREAD).clamp(1, self.threads)
     }
 
     /// How the recurrence over `steps` is divided.
     pub(crate) fn split(&self, sizes: Sizes, steps: usize, unit_panels: usize) -> Split {
+        match self.split {
+            Some(Split::Rows(chunks)) => return Split::Rows(chunks.min(sizes.batch)),
+            Some(Split::Units(chunks)) => return Split::Units(chunks.min(unit_panels)),
+            None => {}
+        }
         let of_step = 2 * sizes.batch * COUNT * sizes.d_hidden * sizes.d_hidden;
         let threads = self.chunks(of_step / 2 * steps);
         if threads == 1 || sizes.batch >= threads * ROWS_OF_A_THREAD {

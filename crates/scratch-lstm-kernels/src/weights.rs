@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::buffer::{Buffer, Pointer};
-use super::crew;
-use super::forward::{Inputs, Segment};
-use super::layout::{Layout, Series, Sizes};
-use super::plan::Plan;
-use super::real::Real;
-use super::tile::{DEPTH_BLOCK, Packed, PackedSizes, load_first, share, store_first, sum_tile};
-use crate::fused::Wanted;
+use crate::backward::Wanted;
+use crate::buffer::{Buffer, Pointer};
+use crate::crew;
+use crate::forward::{Inputs, Segment};
 use crate::gates::COUNT;
+use crate::layout::{Layout, Series, Sizes};
+use crate::plan::Plan;
+use crate::real::Real;
+use crate::tile::{DEPTH_BLOCK, Packed, PackedSizes, load_first, share, store_first, sum_tile};
 
 /// Vectors of a panel here: fewer than elsewhere, for taller tiles, because the left side has to be
 /// transposed and that goes by whole parts of a vector.
@@ -99,7 +99,7 @@ impl<'a, T: Real> WeightSums<'a, T> {
         let input = self.weight_ih.as_mut().map(|sums| {
             let packed = pack(d_input, &|row| {
                 let (visit, row) = visit(row);
-                let time = walk.time(visit);
+                let time = walk.time(visit, sizes.steps);
                 // Past a row's end the input may be anything, NaN too, and the gradient is 0.
                 walk.is_valid(time, row).then(|| x.at(time, row))
             });
@@ -114,10 +114,13 @@ impl<'a, T: Real> WeightSums<'a, T> {
             let packed = pack(d_hidden, &|row| {
                 let (visit, row) = visit(row);
                 // The state before a row's first step: in reverse, rows begin at different visits.
-                let is_first = visit == 0 || !walk.is_valid(walk.time(visit - 1), row);
-                Some(match is_first {
-                    true => h0[row * d_hidden..].as_ptr(),
-                    false => output.at(walk.time(visit - 1), row),
+                let before = visit
+                    .checked_sub(1)
+                    .map(|visit| walk.time(visit, sizes.steps))
+                    .filter(|&time| walk.is_valid(time, row));
+                Some(match before {
+                    None => h0[row * d_hidden..].as_ptr(),
+                    Some(time) => output.at(time, row),
                 })
             });
             Product {

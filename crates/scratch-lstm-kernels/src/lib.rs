@@ -1,0 +1,49 @@
+//! A whole-sequence LSTM and its backward pass for CPUs, on plain slices of f32 or f64.
+//!
+//! [`forward`] runs one layer and one direction over a sequence and keeps what [`backward`] needs
+//! to walk back through time; [`Stream`] goes step by step with nothing allocated. They know of no
+//! framework: `scratch-lstm` makes one burn operation of them.
+//!
+//! One binary has every instruction set ([`InstructionSet`]); the best one that the processor has
+//! is taken at run time. Threads are those of rayon's current pool, and results do not depend on
+//! how many there are, to the bit.
+//!
+//! | file | what it is the home of |
+//! |---|---|
+//! | `gates.rs` | the gate order |
+//! | `layout.rs`, `buffer.rs` | what is read and how memory is laid out |
+//! | `simd.rs`, `real.rs` | instruction sets; vectors of f32 and f64 |
+//! | `activation.rs`, `cell.rs` | σ and tanh; the gate arithmetic |
+//! | `tile.rs` | matrix products: the micro-kernel and its packed operand |
+//! | `plan.rs`, `crew.rs` | how the work is cut, and the threads that do it |
+//! | `forward.rs`, `backward.rs`, `weights.rs` | the passes over a sequence; the weights' gradients |
+//! | `stream.rs` | one step of one sequence |
+//!
+//! Letters: `B` batch, `T` time, `D` width of the input, `H` width of the state.
+
+mod activation;
+mod backward;
+mod buffer;
+mod cell;
+mod crew;
+mod forward;
+pub mod gates;
+mod layout;
+mod plan;
+mod real;
+mod simd;
+mod stream;
+mod tile;
+mod weights;
+
+pub use backward::{Cotangents, Gradients, Wanted, backward};
+pub use buffer::release_memory;
+pub use forward::{Inputs, Outputs, Saved, forward};
+pub use layout::{Series, Sizes, Walk};
+pub use plan::{Keep, Plan};
+pub use real::Real;
+pub use simd::{InstructionSet, InstructionSetError};
+pub use stream::Stream;
+
+#[cfg(test)]
+mod tests;
