@@ -7,7 +7,7 @@ use scratch_lstm::{ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmConfi
 
 use crate::backend::is_gpu;
 use crate::compare::{Named, Tolerance, Values, assert_all_close, assert_close};
-use crate::probe::{Case, WEIGHT_BOUND, observe, probe};
+use crate::probe::{Case, PATHS, Sequence, WEIGHT_BOUND, observe, probe};
 use crate::random::randomize;
 
 /// burn's LSTMs, from the input upwards.
@@ -249,18 +249,22 @@ fn check_case(case: &Case) {
     let (output, state) = theirs.forward(sequence.input.clone(), sequence.state.clone());
     let (mut expected, gradients) = observe(&sequence, output, state, &cotangents);
     expected.extend(theirs.gradients(&gradients));
-    let found = probe(&ours, &sequence.fresh(), &cotangents, ForwardOptions::new());
-    assert_all_close(&case.to_string(), &found, &expected, tolerance);
+    let check = |what: String, sequence: &Sequence, expected: &Named| {
+        for path in PATHS {
+            let options = ForwardOptions::new().with_path(path);
+            let found = probe(&ours, &sequence.fresh(), &cotangents, options);
+            assert_all_close(&format!("{what}, {path:?}"), &found, expected, tolerance);
+        }
+    };
+    check(case.to_string(), &sequence, &expected);
 
     // Without a state both begin with zeros.
-    let sequence = crate::probe::Sequence {
+    let sequence = Sequence {
         state: None,
         ..sequence.fresh()
     };
     let (output, state) = theirs.forward(sequence.input.clone(), None);
     let (mut expected, gradients) = observe(&sequence, output, state, &cotangents);
     expected.extend(theirs.gradients(&gradients));
-    let found = probe(&ours, &sequence.fresh(), &cotangents, ForwardOptions::new());
-    let what = format!("{case}, without a state");
-    assert_all_close(&what, &found, &expected, tolerance);
+    check(format!("{case}, without a state"), &sequence, &expected);
 }

@@ -8,6 +8,10 @@
 //! | `parity_pytorch` | … and PyTorch's, by the goldens beside the script that made them |
 //! | `formulations` | five ways to write an LSTM by hand are this LSTM |
 //! | `finite_differences` | gradients are the slopes of the function |
+//! | `fused` | the fused operation is the raw one: tracked or not, strided, half precision, checkpointed |
+//! | `gradcheck` | the gradient checker finds what is wrong |
+//! | `precision` | rounding errors are no larger than those of raw operations and of PyTorch |
+//! | `stream` | step by step is the sequence, and nothing is allocated |
 //! | `lengths` | sequences of several lengths in a batch, and rows that start anew |
 //! | `options_errors` | what does not fit is a typed error |
 //! | `dropout`, `init` | what is random is the same everywhere |
@@ -33,4 +37,4 @@ pub mod toy;
 
 pub use backend::{device, dtypes, is_gpu, say};
 pub use compare::{Named, Tolerance, Values, assert_all_close, assert_all_same, assert_close};
-pub use probe::Case;
+pub use probe::{Case, PATHS};

@@ -6,7 +6,7 @@ use std::fmt;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor};
-use scratch_lstm::{ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmConfig};
+use scratch_lstm::{ForwardOptions, Key, LstmState, PathChoice, ScratchLstm, ScratchLstmConfig};
 
 use crate::backend::device;
 use crate::compare::{Named, Values};
@@ -46,6 +46,9 @@ pub struct Cotangents {
     /// Of the final state.
     pub state: LstmState,
 }
+
+/// Both ways of running an LSTM, each an error where it cannot be had.
+pub const PATHS: [PathChoice; 2] = [PathChoice::Fused, PathChoice::Raw];
 
 /// Weights are drawn in ± this, wide enough for the gates to leave 0.5.
 pub const WEIGHT_BOUND: f64 = 0.7;
@@ -160,7 +163,7 @@ impl fmt::Display for Case {
         let config = &self.config;
         write!(
             f,
-            "B={} T={} D={} H={} L={} K={} {:?}, join {:?}, bias {}, batch_first {}, seed {}",
+            "B={} T={} D={} H={} L={} K={} {:?}, join {:?}, bias {}, batch_first {}, path {:?}, seed {}",
             self.batch,
             self.steps,
             config.d_input,
@@ -171,6 +174,7 @@ impl fmt::Display for Case {
             config.join,
             config.bias,
             config.batch_first,
+            config.path,
             self.seed,
         )
     }

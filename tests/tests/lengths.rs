@@ -9,7 +9,8 @@ use scratch_lstm::config::DirectionJoin;
 use scratch_lstm::{ForwardOptions, LstmState, ScratchLstm, ScratchLstmConfig};
 use scratch_tests::probe::{Cotangents, Sequence, probe};
 use scratch_tests::{
-    Case, Named, Tolerance, Values, assert_all_close, assert_all_same, assert_close, dtypes, is_gpu,
+    Case, Named, PATHS, Tolerance, Values, assert_all_close, assert_all_same, assert_close, dtypes,
+    is_gpu,
 };
 
 /// Any order, 0, and the full seven steps.
@@ -36,7 +37,9 @@ fn configs() -> Vec<ScratchLstmConfig> {
 }
 
 fn cases() -> Vec<Case> {
-    let cases = configs().into_iter().flat_map(|config| {
+    let configs = configs().into_iter();
+    let configs = configs.flat_map(|config| PATHS.map(|path| config.clone().with_path(path)));
+    let cases = configs.flat_map(|config| {
         let case = Case::new(config).with_sizes(LENGTHS.len(), 7);
         dtypes()
             .into_iter()

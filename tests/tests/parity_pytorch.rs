@@ -10,7 +10,9 @@ use scratch_lstm::weights::{PytorchFile, PytorchOptions, TwoBiasWeights};
 use scratch_lstm::{ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmCell, functional};
 use scratch_tests::golden::Golden;
 use scratch_tests::probe::{Cotangents, Sequence, probe};
-use scratch_tests::{Named, Tolerance, Values, assert_all_close, assert_close, device, dtypes};
+use scratch_tests::{
+    Named, PATHS, Tolerance, Values, assert_all_close, assert_close, device, dtypes,
+};
 use scratch_train::clip::clip_global_norm;
 use scratch_train::loss::cross_entropy;
 
@@ -104,10 +106,14 @@ fn check_lstm(name: &str, dtype: DType) {
         lengths.into_iter().map(|length| length as usize).collect()
     });
     assert_eq!(lengths.is_some(), name == "lstm_packed");
-    let options = ForwardOptions::new().with_lengths(lengths.as_deref());
-    let found = probe(&lstm, &sequence, &cotangents, options);
-    let what = format!("{name} in {dtype:?}");
-    assert_all_close(&what, &found, &expected(&golden), tolerance());
+    for path in PATHS {
+        let options = ForwardOptions::new()
+            .with_lengths(lengths.as_deref())
+            .with_path(path);
+        let found = probe(&lstm, &sequence.fresh(), &cotangents, options);
+        let what = format!("{name} in {dtype:?}, {path:?}");
+        assert_all_close(&what, &found, &expected(&golden), tolerance());
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub fn lstm(
         weight_hh,
         bias: sum_biases(bias_ih, bias_hh),
     };
-    let path = Path::choose(PathChoice::Auto, &input.device(), input.dtype());
+    let path = Path::of(PathChoice::Auto, &input.device(), input.dtype());
     if path.is_ok_and(|path| path.is_fused()) {
         let passage = Fused {
             batch_first: false,

@@ -221,7 +221,7 @@ impl ScratchLstm {
         }
 
         let choice = options.path.unwrap_or(config.path);
-        if Path::choose(choice, &device, dtype)?.is_fused() {
+        if Path::of(choice, &device, dtype)?.is_fused() {
             let passage = Fused {
                 batch_first: config.batch_first,
                 lengths: options.lengths.map(Arc::from),
@@ -264,7 +264,7 @@ impl ScratchLstm {
     /// If the configuration asks for the fused operation and it cannot be had.
     pub fn path(&self) -> Result<Path, ForwardError> {
         let (dtype, device) = self.kind();
-        Path::choose(self.config.path, &device, dtype)
+        Path::of(self.config.path, &device, dtype)
     }
 
     /// Runs over one sequence without a batch axis: `[T, D]` to `[T, K*H]`, state `[L*K, H]`.

@@ -72,11 +72,7 @@ impl Path {
     /// # Errors
     ///
     /// If the fused operation is asked for and cannot be had.
-    pub(crate) fn choose(
-        choice: PathChoice,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self, ForwardError> {
+    pub fn of(choice: PathChoice, device: &Device, dtype: DType) -> Result<Self, ForwardError> {
         let fused = match choice {
             PathChoice::Raw => return Ok(Self::Raw(RawReason::Asked)),
             PathChoice::Auto | PathChoice::Fused => kernels(device, dtype),
