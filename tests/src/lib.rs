@@ -37,4 +37,5 @@ pub mod toy;
 
 pub use backend::{device, dtypes, is_gpu, say};
 pub use compare::{Named, Tolerance, Values, assert_all_close, assert_all_same, assert_close};
+pub use golden::Golden;
 pub use probe::{Case, PATHS};

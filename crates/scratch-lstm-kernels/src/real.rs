@@ -38,6 +38,16 @@ pub trait Real:
     fn div<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// `a * b + c`, rounded once where the instruction set can.
     fn mul_add<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
+    /// The smaller one.
+    fn min<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// The larger one.
+    fn max<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// `-a`.
+    fn neg<S: Simd>(simd: S, a: Self::V<S>) -> Self::V<S>;
+    /// `|a|`.
+    fn abs<S: Simd>(simd: S, a: Self::V<S>) -> Self::V<S>;
+    /// `|a|` with the sign of `b`.
+    fn with_sign<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// `x` within `±bound`; NaN stays.
     fn clamp<S: Simd>(simd: S, x: Self::V<S>, bound: Self) -> Self::V<S>;
     /// `2^n` from `n + MAGIC`, `n` a whole number.
@@ -67,7 +77,7 @@ pub trait Real:
 
 macro_rules! real {
     ($vector:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-     $mul_add:ident, $min:ident, $max:ident, $greater:ident, $select:ident) => {
+     $mul_add:ident, $neg:ident, $abs:ident, $and:ident, $or:ident, $min:ident, $max:ident, $greater:ident, $select:ident) => {
         type V<S: Simd> = S::$vector;
 
         #[inline(always)]
@@ -99,6 +109,26 @@ macro_rules! real {
             simd.$mul_add(a, b, c)
         }
         #[inline(always)]
+        fn min<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S> {
+            simd.$min(a, b)
+        }
+        #[inline(always)]
+        fn max<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S> {
+            simd.$max(a, b)
+        }
+        #[inline(always)]
+        fn neg<S: Simd>(simd: S, a: Self::V<S>) -> Self::V<S> {
+            simd.$neg(a)
+        }
+        #[inline(always)]
+        fn abs<S: Simd>(simd: S, a: Self::V<S>) -> Self::V<S> {
+            simd.$abs(a)
+        }
+        #[inline(always)]
+        fn with_sign<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S> {
+            simd.$or(simd.$abs(a), simd.$and(b, simd.$splat(-0.0)))
+        }
+        #[inline(always)]
         fn clamp<S: Simd>(simd: S, x: Self::V<S>, bound: Self) -> Self::V<S> {
             let (low, high) = (simd.$splat(-bound), simd.$splat(bound));
             if S::IS_SCALAR {
@@ -122,6 +152,10 @@ impl Real for f32 {
         mul_f32s,
         div_f32s,
         mul_add_e_f32s,
+        neg_f32s,
+        abs_f32s,
+        and_f32s,
+        or_f32s,
         min_f32s,
         max_f32s,
         greater_than_f32s,
@@ -165,6 +199,10 @@ impl Real for f64 {
         mul_f64s,
         div_f64s,
         mul_add_e_f64s,
+        neg_f64s,
+        abs_f64s,
+        and_f64s,
+        or_f64s,
         min_f64s,
         max_f64s,
         greater_than_f64s,

@@ -5,8 +5,8 @@
 //! few rows and one panel's columns in registers while it walks down `depth`; what becomes of the
 //! sums is an [`Epilogue`]'s business, which gets them while they are still in registers.
 //!
-//! Each sum is taken in the order of `depth`, in blocks of [`DEPTH_BLOCK`] added to each other:
-//! whatever the tile, the panel or the thread, the result is the same to the bit.
+//! Each sum is taken in the order of `depth`, in chains of [`CHAIN`] within blocks of
+//! [`DEPTH_BLOCK`]: whatever the tile, the panel or the thread, the result is the same to the bit.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -17,9 +17,13 @@ use crate::buffer::{Buffer, Pointer};
 use crate::crew;
 use crate::real::Real;
 
-/// So much of `depth` is summed in registers before it is added to what came before: keeps a
-/// panel's share in the second-level cache, and the error of long sums small.
+/// So much of `depth` is walked for all rows before the next part is: a panel's share of it stays
+/// in the second-level cache.
 pub(crate) const DEPTH_BLOCK: usize = 512;
+
+/// So many products are summed one after the other; longer sums are sums of such sums, which keeps
+/// rounding errors small.
+const CHAIN: usize = 128;
 
 /// Rows that are walked together: their share of the left side stays in the second-level cache.
 pub(crate) const ROW_BLOCK: usize = 96;
@@ -329,7 +333,7 @@ unsafe fn walk_rows<T: Real, S: Simd, const N: usize>(
     }
 }
 
-/// The micro-kernel: sums over `depth` of `left[row][k * STEP] * panel[k][n]`, in registers.
+/// Sums over `depth` of `left[row][k * STEP] * panel[k][n]`.
 ///
 /// # Safety
 ///
@@ -342,6 +346,34 @@ pub(crate) unsafe fn sum_tile<
     const N: usize,
     const STEP: usize,
 >(
+    simd: S,
+    depth: usize,
+    left: [*const T; M],
+    panel: *const T,
+) -> [[T::V<S>; N]; M] {
+    let lanes = T::lanes::<S>();
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = sum_chain::<T, S, M, N, STEP>(simd, depth.min(CHAIN), left, panel);
+        let mut k = CHAIN;
+        while k < depth {
+            let left = left.map(|left| left.add(k * STEP));
+            let panel = panel.add(k * N * lanes);
+            let chain = sum_chain::<T, S, M, N, STEP>(simd, CHAIN.min(depth - k), left, panel);
+            for m in 0..M {
+                for n in 0..N {
+                    sums[m][n] = T::add(simd, sums[m][n], chain[m][n]);
+                }
+            }
+            k += CHAIN;
+        }
+        sums
+    }
+}
+
+/// The micro-kernel: as [`sum_tile`], in one go and in registers.
+#[inline(always)]
+unsafe fn sum_chain<T: Real, S: Simd, const M: usize, const N: usize, const STEP: usize>(
     simd: S,
     depth: usize,
     left: [*const T; M],

@@ -18,6 +18,9 @@ use crate::tile::{DEPTH_BLOCK, Packed, PackedSizes, load_first, share, store_fir
 /// transposed and that goes by whole parts of a vector.
 const PANEL: usize = 3;
 
+/// Rows whose gradients are summed in one go for the bias.
+const SUMMED: usize = 16;
+
 /// Tiles whose left sides are transposed together: they stay in the second-level cache.
 const TILES: usize = 8;
 
@@ -239,17 +242,25 @@ impl<T: Real> AddProducts<'_, T> {
     ) {
         let row = self.layout.gates_row();
         let mut sums = [T::default(); M];
+        let add = |sums: &mut [T; M], terms: [T; M]| {
+            for m in 0..M {
+                sums[m] = sums[m].plus(terms[m]);
+            }
+        };
         unsafe {
             let from = self.gates.add(k * row + place).get().cast_const();
-            for k in 0..depth {
-                let numbers = from.add(k * row).cast::<[T; M]>().read_unaligned();
-                to.add(k * M)
-                    .get()
-                    .cast::<[T; M]>()
-                    .write_unaligned(numbers);
-                for m in 0..M {
-                    sums[m] = sums[m].plus(numbers[m]);
+            for start in (0..depth).step_by(SUMMED) {
+                // Sums of sums: the rounding of a long chain would show in the bias.
+                let mut of_block = [T::default(); M];
+                for k in start..(start + SUMMED).min(depth) {
+                    let numbers = from.add(k * row).cast::<[T; M]>().read_unaligned();
+                    to.add(k * M)
+                        .get()
+                        .cast::<[T; M]>()
+                        .write_unaligned(numbers);
+                    add(&mut of_block, numbers);
                 }
+                add(&mut sums, of_block);
             }
             if let Some(bias) = self.bias {
                 for (m, sum) in sums.into_iter().enumerate() {
