@@ -29,6 +29,7 @@ pub trait BurnModel: Sized {
 /// A model on one of burn's backends.
 #[derive(Debug)]
 pub struct OnBurn<M> {
+    name: &'static str,
     device: Device,
     /// The model and its input of the last call.
     ready: Option<(Size, Mode, M, Tensor<3>)>,
@@ -37,7 +38,13 @@ pub struct OnBurn<M> {
 impl<M: BurnModel> OnBurn<M> {
     /// On `device`, which does not differentiate by itself.
     pub fn new(device: &Device) -> Self {
+        Self::named(M::NAME, device)
+    }
+
+    /// On `device`, with a name of its own.
+    pub fn named(name: &'static str, device: &Device) -> Self {
         Self {
+            name,
             device: device.clone(),
             ready: None,
         }
@@ -63,7 +70,19 @@ impl<M: BurnModel> OnBurn<M> {
 
 impl<M: BurnModel> Peer for OnBurn<M> {
     fn name(&self) -> &'static str {
-        M::NAME
+        self.name
+    }
+
+    fn library(&self) -> &'static str {
+        "burn"
+    }
+
+    fn multiply(&mut self, width: usize, iterations: usize) -> Result<f64, PeerError> {
+        let values = input([1, width, width], &self.device);
+        let matrix = values.reshape([width, width]);
+        median_seconds(&self.device, iterations, || {
+            Tensor::<2>::matmul(matrix.clone(), matrix.clone())
+        })
     }
 
     fn time(&mut self, size: Size, mode: Mode, iterations: usize) -> Result<f64, PeerError> {
@@ -144,6 +163,13 @@ mod tests {
         for mode in [Mode::Forward, Mode::Train, Mode::Forward] {
             assert!(peer.time(SIZE, mode, 3).unwrap() > 0.0);
         }
+    }
+
+    #[test]
+    fn a_product_takes_time() {
+        let mut peer = OnBurn::<ScratchLstm>::named("other", &Device::flex());
+        assert!(peer.multiply(64, 3).unwrap() > 0.0);
+        assert_eq!((peer.name(), peer.library()), ("other", "burn"));
     }
 
     #[test]
