@@ -30,6 +30,7 @@ pub trait BurnModel: Sized {
 #[derive(Debug)]
 pub struct OnBurn<M> {
     name: &'static str,
+    library: &'static str,
     device: Device,
     /// The model and its input of the last call.
     ready: Option<(Size, Mode, M, Tensor<3>)>,
@@ -38,13 +39,18 @@ pub struct OnBurn<M> {
 impl<M: BurnModel> OnBurn<M> {
     /// On `device`, which does not differentiate by itself.
     pub fn new(device: &Device) -> Self {
-        Self::named(M::NAME, device)
+        Self::called(M::NAME, "burn", device)
     }
 
-    /// On `device`, with a name of its own.
-    pub fn named(name: &'static str, device: &Device) -> Self {
+    /// On the device of another backend than the run's; model and matrix products go by its name.
+    pub fn elsewhere(backend: &'static str, device: &Device) -> Self {
+        Self::called(backend, backend, device)
+    }
+
+    fn called(name: &'static str, library: &'static str, device: &Device) -> Self {
         Self {
             name,
+            library,
             device: device.clone(),
             ready: None,
         }
@@ -74,7 +80,7 @@ impl<M: BurnModel> Peer for OnBurn<M> {
     }
 
     fn library(&self) -> &'static str {
-        "burn"
+        self.library
     }
 
     fn multiply(&mut self, width: usize, iterations: usize) -> Result<f64, PeerError> {
@@ -167,9 +173,9 @@ mod tests {
 
     #[test]
     fn a_product_takes_time() {
-        let mut peer = OnBurn::<ScratchLstm>::named("other", &Device::flex());
+        let mut peer = OnBurn::<ScratchLstm>::elsewhere("other", &Device::flex());
         assert!(peer.multiply(64, 3).unwrap() > 0.0);
-        assert_eq!((peer.name(), peer.library()), ("other", "burn"));
+        assert_eq!((peer.name(), peer.library()), ("other", "other"));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Report {
         Self { json, place }
     }
 
-    /// What comes before rows; a program reads them without.
+    /// What every number depends on; on stderr if a program reads the rows.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Report {
         })
     }
 
-    /// What people read out of the rows; programs do that themselves.
+    /// What people need around rows: columns, and what can be read out of them.
     ///
     /// # Errors
     ///

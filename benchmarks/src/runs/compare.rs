@@ -27,7 +27,7 @@ pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     let mut found = Vec::new();
     let outcome = measure(session, &mut ours, &mut peers, &mut rates, &mut found);
     // The rates are known only now; what was measured before something failed is still good.
-    report.head(&head(usize::from(session.args.pairs)))?;
+    report.note(&head(usize::from(session.args.pairs)))?;
     let matmul = rates.largest();
     for comparison in &found {
         report.row(&Row { comparison, matmul })?;
@@ -97,6 +97,6 @@ fn peers(
 
 fn ours_on(backend: Backend) -> Result<Box<dyn Peer>, BenchmarkError> {
     let device = backend::choose(Some(backend))?.device;
-    let peer = OnBurn::<ScratchLstm>::named(backend.name(), &device);
+    let peer = OnBurn::<ScratchLstm>::elsewhere(backend.name(), &device);
     Ok(Box::new(peer))
 }

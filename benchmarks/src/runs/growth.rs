@@ -48,7 +48,7 @@ pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     report.head(&session.head(None))?;
     let rounds = usize::from(session.args.pairs);
     let rows = measure(&session.chosen, rounds, |what| eprintln!("{what} …"))?;
-    report.head(&format!("{}\n\n{HEAD}", title()))?;
+    report.note(&format!("{}\n\n{HEAD}", title()))?;
     for row in &rows {
         report.row(row)?;
     }

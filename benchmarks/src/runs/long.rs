@@ -59,7 +59,7 @@ pub fn run(session: &Session) -> Result<(), BenchmarkError> {
             found.push(session.probe(session.chosen.backend, &probe)?);
         }
     }
-    report.head(HEAD)?;
+    report.note(HEAD)?;
     let cases = cases.into_iter().zip(&found);
     let stretches: Vec<Stretch> = cases
         .map(|((size, checkpointing), found)| stretch(size, checkpointing, found))

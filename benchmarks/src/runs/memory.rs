@@ -41,7 +41,7 @@ pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     memory::check(session.chosen.backend)?;
     let pytorch = session.pytorch()?;
     report.head(&session.head(pytorch.as_ref()))?;
-    report.head(HEAD)?;
+    report.note(HEAD)?;
     let mut peers = args.peers();
     peers.retain(|&peer| peer != PeerName::Pytorch || pytorch.is_some());
     // From here on each measurement has a process of its own.
