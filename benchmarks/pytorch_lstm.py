@@ -8,6 +8,12 @@ One JSON object a line on stdin, one JSON line in answer:
     {"b":32,"t":64,"d":128,"h":256,"mode":"train","iters":3,"threads":2}
     -> {"seconds": median seconds per iteration}
     {"cmd":"info"} -> {"torch": version, "threads": n}
+    {"cmd":"matmul","width":2048,"iters":3,"threads":2}
+    -> {"seconds": median seconds of a product of two square matrices}
+    {"cmd":"memory","b":32,"t":64,"d":128,"h":256,"threads":2}
+    -> {"idle": bytes, "peak": bytes, "seconds": of the second step}: the most
+       that was resident before and during two training steps; for a process
+       that has done nothing else yet
     anything wrong -> {"error": "..."}
 
 "forward" runs without gradients; "train" is the forward pass, the mean of the
@@ -64,6 +70,46 @@ def measure(size, mode, iters):
     return statistics.median(seconds)
 
 
+def multiply(width, iters):
+    """Median seconds of one product of large matrices."""
+    left, right = torch.randn(width, width), torch.randn(width, width)
+    seconds = []
+    for _ in range(iters):
+        start = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def forget_peak():
+    """Lets the peak begin anew; where the system refuses, it stays."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        pass
+
+
+def peak():
+    """The most that was resident, in bytes."""
+    with open("/proc/self/status") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return 1024 * int(fields["VmHWM"].split()[0])
+
+
+def footprint(size):
+    """Peaks without and with two training steps, and the time of the second."""
+    train(*build(1, 1, 1, 1))  # loads the code, which is no matter of the size
+    lstm, x = build(*size)
+    forget_peak()
+    idle = peak()
+    train(lstm, x)
+    start = time.perf_counter()
+    train(lstm, x)
+    seconds = time.perf_counter() - start
+    return {"idle": idle, "peak": peak(), "seconds": seconds}
+
+
 def answer(line):
     """The reply to one request."""
     try:
@@ -72,7 +118,11 @@ def answer(line):
             return {"torch": torch.__version__, "threads": torch.get_num_threads()}
         if "threads" in request:
             torch.set_num_threads(request["threads"])
+        if request.get("cmd") == "matmul":
+            return {"seconds": multiply(request["width"], request["iters"])}
         size = tuple(request[axis] for axis in "btdh")
+        if request.get("cmd") == "memory":
+            return footprint(size)
         return {"seconds": measure(size, request["mode"], request.get("iters", 3))}
     except Exception as error:  # the peer must outlive a bad request
         return {"error": f"{type(error).__name__}: {error}"}

@@ -3,6 +3,7 @@
 use clap::{Parser, ValueEnum};
 use scratch_train::Backend;
 
+use crate::probe::Probe;
 use crate::workload::{Mode, Size};
 
 /// Times this project's LSTM against burn's own and PyTorch's, in alternating pairs in one run.
@@ -13,8 +14,8 @@ use crate::workload::{Mode, Size};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "scratch-benchmarks", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// Pairs for each size, mode and peer, or rounds with --growth
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// Pairs for each size, mode and peer, or rounds with --growth and --long
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub pairs: u16,
 
     /// A size; repeat it for more [default: seven sizes, see the README]
@@ -46,8 +47,36 @@ pub struct Args {
     pub json: bool,
 
     /// Instead, time and memory of a training step of two layers as the sequence grows
-    #[arg(long, conflicts_with_all = ["sizes", "peers", "modes", "python"])]
+    #[arg(long, group = "kind", conflicts_with_all = ["sizes", "peers", "modes", "python"])]
     pub growth: bool,
+
+    /// Instead, the most memory that a training step needs, against the peers (Linux)
+    #[arg(long, group = "kind", conflicts_with_all = ["modes", "pairs"])]
+    pub memory: bool,
+
+    /// Instead, time and memory of a training step up to T = 10,000, with gradient checkpointing
+    /// and without (Linux)
+    #[arg(long, group = "kind", conflicts_with_all = ["sizes", "peers", "modes", "python"])]
+    pub long: bool,
+
+    /// One measurement for the process that started this one
+    #[arg(long, group = "kind", hide = true)]
+    pub probe: Option<Probe>,
+}
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// The LSTM against its peers.
+    Compare,
+    /// Growth in `T`.
+    Growth,
+    /// Memory against the peers'.
+    Memory,
+    /// Long sequences, with gradient checkpointing and without.
+    Long,
+    /// A measurement for another process.
+    Probe(Probe),
 }
 
 /// A peer by name.
@@ -57,6 +86,37 @@ pub enum PeerName {
     Burn,
     /// PyTorch's, on the CPU
     Pytorch,
+    /// This one by raw operations instead of the fused one
+    Raw,
+    /// This one on Flex
+    Flex,
+    /// This one on NdArray
+    Ndarray,
+}
+
+impl PeerName {
+    /// Those that are compared with when nobody is named.
+    const USUAL: [PeerName; 2] = [PeerName::Burn, PeerName::Pytorch];
+
+    /// What it is called in results, as on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Burn => "burn",
+            Self::Pytorch => "pytorch",
+            Self::Raw => "raw",
+            Self::Flex => "flex",
+            Self::Ndarray => "ndarray",
+        }
+    }
+
+    /// Its backend, if it is not that of the run.
+    pub const fn backend(self) -> Option<Backend> {
+        match self {
+            Self::Flex => Some(Backend::Flex),
+            Self::Ndarray => Some(Backend::NdArray),
+            Self::Burn | Self::Pytorch | Self::Raw => None,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -65,7 +125,10 @@ Examples:
   scratch-benchmarks --size 32,64,128,256 --mode train  one size, training steps alone
   scratch-benchmarks --peer pytorch --python ~/torch/bin/python
   scratch-benchmarks --backend ndarray --json > results.jsonl
-  scratch-benchmarks --growth                           is it linear in the number of steps?";
+  scratch-benchmarks --peer raw                         what the fused operation is worth
+  scratch-benchmarks --memory                           peak memory of training steps
+  scratch-benchmarks --growth                           is it linear in the number of steps?
+  scratch-benchmarks --long --pairs 3                   T = 10,000, with gradient checkpointing";
 
 impl Args {
     /// The sizes to time.
@@ -86,14 +149,29 @@ impl Args {
         }
     }
 
-    /// Whether to compare with `peer`, if it is there.
-    pub fn wants(&self, peer: PeerName) -> bool {
-        self.peers.is_empty() || self.peers.contains(&peer)
+    /// Whom to compare with, each once, PyTorch if it is there.
+    pub fn peers(&self) -> Vec<PeerName> {
+        if self.peers.is_empty() {
+            return PeerName::USUAL.to_vec();
+        }
+        let mut peers = Vec::new();
+        for &peer in &self.peers {
+            if !peers.contains(&peer) {
+                peers.push(peer);
+            }
+        }
+        peers
     }
 
-    /// Whether to fail if `peer` is not there.
-    pub fn demands(&self, peer: PeerName) -> bool {
-        self.peers.contains(&peer)
+    /// What to run.
+    pub fn kind(&self) -> Kind {
+        match self.probe {
+            Some(probe) => Kind::Probe(probe),
+            None if self.growth => Kind::Growth,
+            None if self.memory => Kind::Memory,
+            None if self.long => Kind::Long,
+            None => Kind::Compare,
+        }
     }
 }
 
@@ -117,19 +195,42 @@ mod tests {
         let args = parse("").unwrap();
         assert_eq!(args.sizes(), Size::STANDARD);
         assert_eq!(args.modes(), [Mode::Forward, Mode::Train]);
-        assert!(args.wants(PeerName::Burn) && args.wants(PeerName::Pytorch));
-        assert!(!args.demands(PeerName::Pytorch));
+        assert_eq!(args.peers(), [PeerName::Burn, PeerName::Pytorch]);
+        assert_eq!(args.kind(), Kind::Compare);
     }
 
     #[test]
     fn flags_narrow_it() {
-        let args = parse("--size 3,7,5,11 --size 1,2,3,4 --mode train --peer pytorch").unwrap();
+        let args = parse(
+            "--size 3,7,5,11 --size 1,2,3,4 --mode train --peer pytorch --peer raw --peer raw",
+        )
+        .unwrap();
         assert_eq!(
             args.sizes(),
             [Size::new(3, 7, 5, 11), Size::new(1, 2, 3, 4)]
         );
         assert_eq!(args.modes(), [Mode::Train]);
-        assert!(!args.wants(PeerName::Burn) && args.demands(PeerName::Pytorch));
+        assert_eq!(args.peers(), [PeerName::Pytorch, PeerName::Raw]);
+    }
+
+    #[test]
+    fn one_kind_at_a_time() {
+        for (flag, kind) in [
+            ("--growth", Kind::Growth),
+            ("--memory", Kind::Memory),
+            ("--long", Kind::Long),
+        ] {
+            assert_eq!(parse(flag).unwrap().kind(), kind);
+        }
+        assert!(parse("--memory --long").is_err());
+    }
+
+    #[test]
+    fn peers_are_called_the_same_everywhere() {
+        for peer in PeerName::value_variants() {
+            let value = peer.to_possible_value().unwrap();
+            assert_eq!(value.get_name(), peer.name());
+        }
     }
 
     #[test]
@@ -140,9 +241,11 @@ mod tests {
             ("--pairs 0", "1..=1000"),
             ("--threads 0", "1..=1024"),
             ("--backend gpu", "cuda, vulkan, wgpu, ndarray, flex"),
-            ("--peer keras", "burn, pytorch"),
+            ("--peer keras", "burn, pytorch, raw"),
             ("--mode backward", "forward, train"),
             ("--growth --mode train", "cannot be used with"),
+            ("--memory --pairs 3", "cannot be used with"),
+            ("--long --size 3,7,5,11", "cannot be used with"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.to_string().contains(part), "{line}: {error}");

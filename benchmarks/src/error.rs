@@ -5,6 +5,7 @@ use std::io;
 use scratch_train::BackendError;
 use thiserror::Error;
 
+use crate::memory::MemoryError;
 use crate::peers::PeerError;
 
 /// A run that could not start or go on.
@@ -16,6 +17,18 @@ pub enum BenchmarkError {
     /// PyTorch was asked for and is not there.
     #[error("PyTorch was asked for: {0}; name a Python that has torch with `--python PATH`")]
     NoPytorch(#[source] PeerError),
+    /// Raw operations were asked for as a peer, and there is no fused one.
+    #[error("`--peer raw` compares the fused operation with raw ones: {0}")]
+    NotFused(#[source] PeerError),
+    /// Memory cannot be measured.
+    #[error("cannot measure memory: {0}")]
+    Memory(#[from] MemoryError),
+    /// A measurement in a process of its own came to nothing.
+    #[error("the process that measures failed: {reason}")]
+    Probe {
+        /// How it ended or what it said.
+        reason: String,
+    },
     /// The threads could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
@@ -27,8 +40,8 @@ pub enum BenchmarkError {
     /// A peer failed on the way.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// The results could not be written.
-    #[error("cannot write the results: {0}")]
+    /// The results could not be written, or a process not started.
+    #[error("input or output failed: {0}")]
     Output(#[from] io::Error),
 }
 
@@ -36,8 +49,8 @@ impl BenchmarkError {
     /// What the process ends with: 2 for what was asked for, as for unknown flags; 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Backend(_) | Self::NoPytorch(_) => 2,
-            Self::Threads { .. } | Self::Peer(_) | Self::Output(_) => 1,
+            Self::Backend(_) | Self::NoPytorch(_) | Self::NotFused(_) | Self::Memory(_) => 2,
+            Self::Probe { .. } | Self::Threads { .. } | Self::Peer(_) | Self::Output(_) => 1,
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// How fast ours was, in 10⁹ floating-point operations a second.
+    /// How fast ours was, in 10⁹ needed floating-point operations a second.
     pub fn gflops(&self) -> f64 {
         self.size.flops(self.mode) / self.our_seconds / 1e9
     }
@@ -110,6 +110,14 @@ mod tests {
     impl Peer for Scripted {
         fn name(&self) -> &'static str {
             self.name
+        }
+
+        fn library(&self) -> &'static str {
+            self.name
+        }
+
+        fn multiply(&mut self, _: usize, _: usize) -> Result<f64, PeerError> {
+            unreachable!("pairs time the LSTM alone")
         }
 
         fn time(&mut self, _: Size, _: Mode, iterations: usize) -> Result<f64, PeerError> {

@@ -6,11 +6,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The sizes of one LSTM and its batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// `B`, sequences in the batch.
     pub b: usize,
@@ -55,10 +55,6 @@ pub enum SizeError {
 /// A tensor with more elements is taken for a mistake (8 GiB in f32).
 const MAX_ELEMENTS: usize = 1 << 31;
 
-/// A training step costs about three forward passes: the backward pass has two products, for the
-/// operand and for the weights, where the forward pass has one.
-const TRAIN_OVER_FORWARD: f64 = 3.0;
-
 impl Size {
     /// Measured when nothing else is asked for: medium, large, narrow and long, one sequence,
     /// two word-level language models, small.
@@ -77,15 +73,24 @@ impl Size {
         Self { b, t, d, h }
     }
 
-    /// `2 · B · T · 4H · (D + H)` for the forward pass, three times that for a training step: the
-    /// products with the weights, without what is element by element.
+    /// The operations that nobody can do without: the products with the weights, without what is
+    /// element by element. Each has a factor `B · T · 4H` and a width:
+    ///
+    /// | product | width |
+    /// |---|---|
+    /// | forward, of input and hidden state | `D + H` |
+    /// | gradients of `weight_ih` and `weight_hh` | `D + H` |
+    /// | gradient of the hidden state | `H` |
+    ///
+    /// The input is not tracked and has no gradient. What an implementation computes twice does
+    /// not count.
     pub fn flops(self, mode: Mode) -> f64 {
         let [b, t, d, h] = self.axes().map(|(_, size)| size as f64);
-        let forward = 2.0 * b * t * 4.0 * h * (d + h);
-        match mode {
-            Mode::Forward => forward,
-            Mode::Train => TRAIN_OVER_FORWARD * forward,
-        }
+        let width = match mode {
+            Mode::Forward => d + h,
+            Mode::Train => 2.0 * d + 3.0 * h,
+        };
+        2.0 * b * t * 4.0 * h * width
     }
 
     fn axes(self) -> [(char, usize); 4] {
@@ -188,6 +193,11 @@ mod tests {
         // One row, one step: [4H, D] and [4H, H] times a vector, a product and a sum each.
         let size = Size::new(1, 1, 5, 11);
         assert_eq!(size.flops(Mode::Forward), 2.0 * (44.0 * 5.0 + 44.0 * 11.0));
-        assert_eq!(size.flops(Mode::Train), 3.0 * size.flops(Mode::Forward));
+        // The same once more for the weights, and [H, 4H] times a vector.
+        let backward = 2.0 * (44.0 * 5.0 + 44.0 * 11.0) + 2.0 * 11.0 * 44.0;
+        assert_eq!(
+            size.flops(Mode::Train),
+            size.flops(Mode::Forward) + backward
+        );
     }
 }

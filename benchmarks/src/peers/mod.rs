@@ -1,18 +1,22 @@
-//! Who is timed: this project's LSTM, burn's own, PyTorch's. A peer is a file here.
+//! Who is timed: this project's LSTM, its raw operations, burn's LSTM, PyTorch's. A peer is a file
+//! here.
 
 mod burn;
 mod on_burn;
 mod pytorch;
+mod raw;
 mod scratch;
 
 pub use self::burn::BurnLstm;
-pub use on_burn::{OnBurn, input, mean_of_squares, median_seconds};
+pub use on_burn::{BurnModel, OnBurn, input, mean_of_squares, median_seconds};
 pub use pytorch::Pytorch;
+pub use raw::RawLstm;
+pub use scratch::path;
 
 use std::io;
 use std::time::Duration;
 
-use scratch_lstm::{ConfigError, WeightsError};
+use scratch_lstm::{ConfigError, ForwardError, WeightsError};
 use thiserror::Error;
 
 use crate::workload::{Mode, Size};
@@ -22,12 +26,22 @@ pub trait Peer {
     /// What it is called in results.
     fn name(&self) -> &'static str;
 
+    /// Whose matrix products it is made of.
+    fn library(&self) -> &'static str;
+
     /// Median seconds of one of `iterations` iterations, run in a row.
     ///
     /// # Errors
     ///
     /// If it cannot run.
     fn time(&mut self, size: Size, mode: Mode, iterations: usize) -> Result<f64, PeerError>;
+
+    /// Median seconds of its library's product of two matrices `[width, width]` in f32.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot run.
+    fn multiply(&mut self, width: usize, iterations: usize) -> Result<f64, PeerError>;
 }
 
 /// A peer that cannot run.
@@ -36,6 +50,9 @@ pub enum PeerError {
     /// The settings describe no LSTM.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The path that was asked for cannot be had.
+    #[error(transparent)]
+    Path(#[from] ForwardError),
     /// The weights have no counterpart.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -29,6 +29,8 @@ pub trait BurnModel: Sized {
 /// A model on one of burn's backends.
 #[derive(Debug)]
 pub struct OnBurn<M> {
+    name: &'static str,
+    library: &'static str,
     device: Device,
     /// The model and its input of the last call.
     ready: Option<(Size, Mode, M, Tensor<3>)>,
@@ -37,7 +39,18 @@ pub struct OnBurn<M> {
 impl<M: BurnModel> OnBurn<M> {
     /// On `device`, which does not differentiate by itself.
     pub fn new(device: &Device) -> Self {
+        Self::called(M::NAME, "burn", device)
+    }
+
+    /// On the device of another backend than the run's; model and matrix products go by its name.
+    pub fn elsewhere(backend: &'static str, device: &Device) -> Self {
+        Self::called(backend, backend, device)
+    }
+
+    fn called(name: &'static str, library: &'static str, device: &Device) -> Self {
         Self {
+            name,
+            library,
             device: device.clone(),
             ready: None,
         }
@@ -63,7 +76,19 @@ impl<M: BurnModel> OnBurn<M> {
 
 impl<M: BurnModel> Peer for OnBurn<M> {
     fn name(&self) -> &'static str {
-        M::NAME
+        self.name
+    }
+
+    fn library(&self) -> &'static str {
+        self.library
+    }
+
+    fn multiply(&mut self, width: usize, iterations: usize) -> Result<f64, PeerError> {
+        let values = input([1, width, width], &self.device);
+        let matrix = values.reshape([width, width]);
+        median_seconds(&self.device, iterations, || {
+            Tensor::<2>::matmul(matrix.clone(), matrix.clone())
+        })
     }
 
     fn time(&mut self, size: Size, mode: Mode, iterations: usize) -> Result<f64, PeerError> {
@@ -144,6 +169,13 @@ mod tests {
         for mode in [Mode::Forward, Mode::Train, Mode::Forward] {
             assert!(peer.time(SIZE, mode, 3).unwrap() > 0.0);
         }
+    }
+
+    #[test]
+    fn a_product_takes_time() {
+        let mut peer = OnBurn::<ScratchLstm>::elsewhere("other", &Device::flex());
+        assert!(peer.multiply(64, 3).unwrap() > 0.0);
+        assert_eq!((peer.name(), peer.library()), ("other", "other"));
     }
 
     #[test]

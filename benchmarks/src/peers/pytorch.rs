@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::Footprint;
 use crate::workload::{Mode, Size};
 
 use super::{Peer, PeerError};
@@ -73,6 +74,19 @@ impl Pytorch {
         Ok(pytorch)
     }
 
+    /// What a training step of `size` needs, in a process that has done nothing else yet.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be measured.
+    pub fn footprint(&mut self, size: Size) -> Result<Footprint, PeerError> {
+        self.ask(&FootprintRequest {
+            cmd: "memory",
+            size,
+            threads: self.threads,
+        })
+    }
+
     fn ask<A: DeserializeOwned>(&mut self, request: &impl Serialize) -> Result<A, PeerError> {
         let request = serde_json::to_string(request).expect("requests are plain structs");
         // A process that has ended breaks the pipe here, or closes its answers below.
@@ -116,6 +130,22 @@ impl Pytorch {
 impl Peer for Pytorch {
     fn name(&self) -> &'static str {
         "pytorch"
+    }
+
+    fn library(&self) -> &'static str {
+        "pytorch"
+    }
+
+    fn multiply(&mut self, width: usize, iterations: usize) -> Result<f64, PeerError> {
+        let request = MultiplyRequest {
+            cmd: "matmul",
+            width,
+            iters: iterations,
+            threads: self.threads,
+        };
+        let timed: Timed = self.ask(&request)?;
+        thread::sleep(SPINNING);
+        Ok(timed.seconds)
     }
 
     fn time(&mut self, size: Size, mode: Mode, iterations: usize) -> Result<f64, PeerError> {
@@ -169,6 +199,22 @@ struct TimeRequest {
     size: Size,
     mode: Mode,
     iters: usize,
+    threads: usize,
+}
+
+#[derive(Serialize)]
+struct MultiplyRequest {
+    cmd: &'static str,
+    width: usize,
+    iters: usize,
+    threads: usize,
+}
+
+#[derive(Serialize)]
+struct FootprintRequest {
+    cmd: &'static str,
+    #[serde(flatten)]
+    size: Size,
     threads: usize,
 }
 
@@ -254,6 +300,25 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&request).unwrap(),
             r#"{"b":3,"t":7,"d":5,"h":11,"mode":"forward","iters":2,"threads":1}"#
+        );
+        let request = MultiplyRequest {
+            cmd: "matmul",
+            width: 64,
+            iters: 2,
+            threads: 1,
+        };
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"cmd":"matmul","width":64,"iters":2,"threads":1}"#
+        );
+        let request = FootprintRequest {
+            cmd: "memory",
+            size: Size::new(3, 7, 5, 11),
+            threads: 1,
+        };
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"cmd":"memory","b":3,"t":7,"d":5,"h":11,"threads":1}"#
         );
     }
 }

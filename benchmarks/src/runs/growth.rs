@@ -6,10 +6,13 @@
 
 use burn::tensor::Device;
 use scratch_lstm::{Key, ScratchLstm, ScratchLstmConfig};
-use scratch_train::{Backend, Chosen};
+use scratch_train::Chosen;
 
+use crate::error::BenchmarkError;
 use crate::memory;
 use crate::peers::{PeerError, input, mean_of_squares, median_seconds};
+use crate::report::growth::{HEAD, title, verdict};
+use crate::session::Session;
 use crate::statistics::median;
 
 /// The lengths, each twice the one before.
@@ -35,13 +38,26 @@ pub struct Grown {
     pub peak: Option<u64>,
 }
 
-/// Times every length in each of `rounds` rounds; lengths alternate, so that a slow spell of the
-/// machine meets all of them.
+/// Times every length in each of `--pairs` rounds.
 ///
 /// # Errors
 ///
 /// If the device fails.
-pub fn measure(
+pub fn run(session: &Session) -> Result<(), BenchmarkError> {
+    let report = &session.report;
+    report.head(&session.head(None))?;
+    let rounds = usize::from(session.args.pairs);
+    let rows = measure(&session.chosen, rounds, |what| eprintln!("{what} …"))?;
+    report.note(&format!("{}\n\n{HEAD}", title()))?;
+    for row in &rows {
+        report.row(row)?;
+    }
+    report.note(&verdict(&rows))
+}
+
+/// Times every length in each of `rounds` rounds; lengths alternate, so that a slow spell of the
+/// machine meets all of them.
+fn measure(
     chosen: &Chosen,
     rounds: usize,
     mut progress: impl FnMut(&str),
@@ -50,8 +66,8 @@ pub fn measure(
     let lstm = ScratchLstmConfig::new(D_INPUT, D_HIDDEN)
         .with_num_layers(LAYERS)
         .try_init_with(&Key::new(0).child("lstm"), &device)?;
-    let on_host = matches!(chosen.backend, Backend::Flex | Backend::NdArray);
-    let before = memory::resident().filter(|_| on_host);
+    let can_tell = memory::check(chosen.backend).is_ok();
+    let before = memory::resident().filter(|_| can_tell);
 
     // From short to long: the peak of the process is that of the longest sequence so far.
     let mut peaks = Vec::new();
