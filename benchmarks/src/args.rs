@@ -14,7 +14,7 @@ use crate::workload::{Mode, Size};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "scratch-benchmarks", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// Pairs for each size, mode and peer, or rounds with --growth and --long
+    /// Pairs for each size, mode and peer, or rounds with --growth, --long and --stream
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub pairs: u16,
 
@@ -59,6 +59,10 @@ pub struct Args {
     #[arg(long, group = "kind", conflicts_with_all = ["sizes", "peers", "modes", "python"])]
     pub long: bool,
 
+    /// Instead, one step of one sequence by `LstmStream`
+    #[arg(long, group = "kind", conflicts_with_all = ["sizes", "peers", "modes", "python"])]
+    pub stream: bool,
+
     /// One measurement for the process that started this one
     #[arg(long, group = "kind", hide = true)]
     pub probe: Option<Probe>,
@@ -75,6 +79,8 @@ pub enum Kind {
     Memory,
     /// Long sequences, with gradient checkpointing and without.
     Long,
+    /// Step by step.
+    Stream,
     /// A measurement for another process.
     Probe(Probe),
 }
@@ -128,7 +134,8 @@ Examples:
   scratch-benchmarks --peer raw                         what the fused operation is worth
   scratch-benchmarks --memory                           peak memory of training steps
   scratch-benchmarks --growth                           is it linear in the number of steps?
-  scratch-benchmarks --long --pairs 3                   T = 10,000, with gradient checkpointing";
+  scratch-benchmarks --long --pairs 3                   T = 10,000, with gradient checkpointing
+  scratch-benchmarks --stream                           step by step";
 
 impl Args {
     /// The sizes to time.
@@ -170,6 +177,7 @@ impl Args {
             None if self.growth => Kind::Growth,
             None if self.memory => Kind::Memory,
             None if self.long => Kind::Long,
+            None if self.stream => Kind::Stream,
             None => Kind::Compare,
         }
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use burn::tensor::Tensor;
 use scratch_lstm::fused::release_memory;
-use scratch_lstm::{ForwardOptions, Key, ScratchLstm, ScratchLstmConfig};
+use scratch_lstm::{ForwardOptions, Key, PathChoice, ScratchLstm, ScratchLstmConfig};
 use scratch_tests::backend::{Kind, chosen};
 use scratch_tests::{Case, say};
 
@@ -181,6 +181,61 @@ fn lengths_and_dropout() {
         lstm.forward_with(input, options).0
     });
     assert_linear("lengths and dropout", &bytes);
+}
+
+/// Nothing is kept where there is no way back: an evaluation needs its output and one segment.
+#[test]
+fn inference_keeps_nothing() {
+    if !is_counted() {
+        return;
+    }
+    let _turn = TURN.lock().unwrap_or_else(|poison| poison.into_inner());
+    let steps = 20_000;
+    let case = case(ScratchLstmConfig::new(8, 16), steps);
+    let lstm = burn::module::Module::valid(&case.lstm());
+    let input = case.sequence().input.inner();
+    release_memory();
+    let output = ROWS * steps * 16 * size_of::<f32>();
+    let gates = 4 * output;
+    let options = ForwardOptions::new()
+        .with_path(PathChoice::Fused)
+        .with_segment(std::num::NonZeroUsize::new(100));
+    let bytes = count(|| drop(lstm.forward_with(input, options)));
+    assert!(bytes.peak >= output, "{bytes:?}");
+    assert!(
+        bytes.peak < output + gates / 10,
+        "{bytes:?}, output {output}"
+    );
+}
+
+/// With gradient checkpointing a step costs what its input, output and their gradients take: the
+/// gates of `√T` steps are there at a time.
+#[test]
+fn checkpointing_keeps_the_square_root() {
+    if !is_counted() {
+        return;
+    }
+    let _turn = TURN.lock().unwrap_or_else(|poison| poison.into_inner());
+    let steps = 4096;
+    let peak = |case: Case| {
+        let (lstm, input) = (case.lstm(), case.sequence().input.detach());
+        release_memory();
+        let bytes = count(|| {
+            let options = ForwardOptions::new().with_path(PathChoice::Fused);
+            let (output, _) = lstm.forward_with(input, options);
+            let gradients = output.sum().backward();
+            assert!(lstm.layers[0].forward.weight_hh.grad(&gradients).is_some());
+        });
+        bytes.peak
+    };
+    let case = case(ScratchLstmConfig::new(4, 32), steps);
+    let output = ROWS * steps * 32 * size_of::<f32>();
+    let kept = peak(case.clone());
+    let checkpointed = peak(case.with_checkpointing());
+    println!("kept {kept}, checkpointed {checkpointed}, output {output}");
+    // Gates and cell states are five times the output.
+    assert!(kept > 6 * output, "{kept}, output {output}");
+    assert!(checkpointed < 3 * output, "{checkpointed}, output {output}");
 }
 
 /// That the measure sees what it is there to see: a slice of the tracked input for each step.

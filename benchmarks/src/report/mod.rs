@@ -5,6 +5,7 @@ pub mod compare;
 pub mod growth;
 pub mod long;
 pub mod memory;
+pub mod stream;
 
 use std::io::{self, Write};
 

@@ -4,3 +4,4 @@ pub mod compare;
 pub mod growth;
 pub mod long;
 pub mod memory;
+pub mod stream;

@@ -7,7 +7,8 @@ mod generate;
 mod resume;
 mod train;
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
+use scratch_lstm::{Path, PathChoice};
 use scratch_train::backend::{self, Backend, Chosen};
 use scratch_train::tasks::TaskError;
 use scratch_train::terminal::TerminalObserver;
@@ -33,13 +34,17 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 fn choose_device(args: &DeviceArgs) -> Result<Device, Failure> {
     let chosen = backend::choose(args.backend)?;
     note(&describe(&chosen));
+    lstm_path(&chosen)?;
     Ok(chosen.device)
 }
 
 /// The device to train on, and somebody to watch it, who begins with which device it is and why.
 fn choose_device_and_watch(args: &DeviceArgs) -> Result<(Device, TerminalObserver), Failure> {
     let chosen = backend::choose(args.backend)?;
-    let mut observer = TerminalObserver::new().with_heading(describe(&chosen));
+    let path = lstm_path(&chosen)?;
+    let mut observer = TerminalObserver::new()
+        .with_heading(describe(&chosen))
+        .with_heading(format!("lstm: {path}"));
     if matches!(
         chosen.backend,
         Backend::Cuda | Backend::Vulkan | Backend::Wgpu
@@ -48,6 +53,16 @@ fn choose_device_and_watch(args: &DeviceArgs) -> Result<(Device, TerminalObserve
         observer = observer.with_heading(note);
     }
     Ok((chosen.device, observer))
+}
+
+/// The way the LSTM of every task takes on the device.
+fn lstm_path(chosen: &Chosen) -> Result<Path, Failure> {
+    Path::of(PathChoice::Auto, &chosen.device, DType::F32).map_err(|error| {
+        Failure::input(
+            error.to_string(),
+            "unset SCRATCH_LSTM_INSTRUCTIONS: the best that the processor has is taken then",
+        )
+    })
 }
 
 fn describe(chosen: &Chosen) -> String {

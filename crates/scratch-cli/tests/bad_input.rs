@@ -46,6 +46,23 @@ fn cause(ran: &Ran) -> String {
 }
 
 #[test]
+fn an_instruction_set_that_the_processor_has_not() {
+    let scratch = Scratch::new();
+    let mut command = scratch.command("train forecast --epochs 1");
+    command.env("SCRATCH_LSTM_INSTRUCTIONS", "sse9");
+    let ran = Ran::from(command.output().unwrap());
+    if std::env::var("SCRATCH_TEST_BACKEND").is_ok_and(|name| name == "wgpu") {
+        return;
+    }
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    let cause = cause(&ran);
+    assert!(
+        cause.contains("portable") && cause.contains("`sse9`"),
+        "{cause}"
+    );
+}
+
+#[test]
 fn series_that_cannot_be_forecast() {
     let scratch = Scratch::new();
     let with = |field: &str| wave(100) + &format!("day x,{field}\n") + &wave(50)[11..];
