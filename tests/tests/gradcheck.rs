@@ -17,7 +17,7 @@ struct Two {
 fn two(device: &Device) -> Two {
     let values = |count: usize| (1..=count).map(|n| n as f64 / 3.0).collect::<Vec<_>>();
     let options = (device, DType::F64);
-    let right = Tensor::from_data(TensorData::new(values(3), [3]), options.clone());
+    let right = Tensor::from_data(TensorData::new(values(3), [3]), options);
     let wrong = Tensor::from_data(TensorData::new(values(6), [2, 3]), options);
     Two {
         right: Param::from_tensor(right),

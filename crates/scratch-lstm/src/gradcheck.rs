@@ -212,17 +212,17 @@ impl GradCheck {
                 largest_error: 0.0,
                 largest_gradient: 0.0,
             };
-            for (place, direction) in self.directions(&key.child(name), parameter) {
+            for Direction { place, shares } in self.directions(&key.child(name), parameter) {
                 let mut along = |by: f64| -> f64 {
                     let values = point.get_mut(name).expect("the parameter's own");
-                    for &(index, share) in &direction {
+                    for &(index, share) in &shares {
                         values[index] = parameter.values[index] + by * share;
                     }
                     at(&point)
                 };
                 let slope = (along(self.step) - along(-self.step)) / (2.0 * self.step);
                 point.insert(name.clone(), parameter.values.clone());
-                let gradient: f64 = direction
+                let gradient: f64 = shares
                     .iter()
                     .map(|&(index, share)| gradient[index] * share)
                     .sum();
@@ -255,13 +255,15 @@ impl GradCheck {
         }
     }
 
-    /// The directions in which a parameter is shifted: places and shares, with the place of the
-    /// entry if it is one.
-    fn directions(&self, key: &Key, parameter: &Parameter) -> Vec<(Vec<usize>, Vec<(usize, f64)>)> {
+    /// The directions in which a parameter is shifted.
+    fn directions(&self, key: &Key, parameter: &Parameter) -> Vec<Direction> {
         let count = parameter.values.len();
         match self.directions {
             None => (0..count)
-                .map(|index| (place(&parameter.shape, index), vec![(index, 1.0)]))
+                .map(|index| Direction {
+                    place: place(&parameter.shape, index),
+                    shares: vec![(index, 1.0)],
+                })
                 .collect(),
             Some(directions) => (0..directions)
                 .map(|number| {
@@ -269,11 +271,22 @@ impl GradCheck {
                     // Of length 1: the error of a difference grows with its third power.
                     let length = shares.iter().map(|share| share * share).sum::<f64>().sqrt();
                     let shares = shares.into_iter().map(|share| share / length);
-                    (Vec::new(), shares.enumerate().collect())
+                    Direction {
+                        place: Vec::new(),
+                        shares: shares.enumerate().collect(),
+                    }
                 })
                 .collect(),
         }
     }
+}
+
+/// Where a parameter is shifted to.
+struct Direction {
+    /// The entry's place; empty if all entries are shifted.
+    place: Vec<usize>,
+    /// Entries, and how far each is shifted.
+    shares: Vec<(usize, f64)>,
 }
 
 /// `module` with every float parameter in f64.
