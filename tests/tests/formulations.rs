@@ -18,8 +18,8 @@ use scratch_lstm::weights::{
     ConcatOrder, ConcatSide, ConcatWeights, EightLinears, GateOrder, StackedWeights, TwoBiasWeights,
 };
 use scratch_lstm::{
-    CellWeights, Initializer, Key, LstmState, ScratchLstm, ScratchLstmCell, ScratchLstmConfig,
-    functional,
+    CellWeights, ForwardOptions, Initializer, Key, LstmState, PathChoice, ScratchLstm,
+    ScratchLstmCell, ScratchLstmConfig, functional,
 };
 use scratch_tests::random::uniform;
 use scratch_tests::{
@@ -537,18 +537,12 @@ fn by_autodiff(case: &Case) -> Named {
     let cell = &lstm.layers[0].forward;
     let (sequence, cotangents) = (case.sequence(), case.cotangents());
     let before = sequence.state.clone().unwrap();
-    let (output, after) = functional::lstm(
-        sequence.input.clone().swap_dims(0, 1),
-        before.clone().map(|tensor| tensor.squeeze_dim(0)),
-        cell.weight_ih.val(),
-        cell.weight_hh.val(),
-        cell.bias.as_ref().map(Param::val),
-        None,
-    );
-    let after = after.map(|tensor| tensor.unsqueeze_dim::<3>(0));
-    let gradients = cotangents
-        .loss(&output.clone().swap_dims(0, 1), &after)
-        .backward();
+    let options = ForwardOptions::new()
+        .with_state(before.clone())
+        .with_path(PathChoice::Raw);
+    let (output, after) = lstm.forward_with(sequence.input.clone(), options);
+    let gradients = cotangents.loss(&output, &after).backward();
+    let output = output.swap_dims(0, 1);
     let layer = |tensor: Tensor<3>| -> Values { tensor.squeeze_dim::<2>(0).into() };
     let mut named = Named::from([
         ("output".into(), output.into()),

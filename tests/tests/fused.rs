@@ -81,7 +81,7 @@ fn results_and_gradients_are_those_of_raw_operations() {
 fn segments_change_nothing_but_rounding() {
     let case = Case::new(ScratchLstmConfig::new(5, 11).with_bidirectional(true)).with_sizes(4, 9);
     let expected = run(&case, PathChoice::Raw, ForwardOptions::new());
-    for segment in [1, 2, 4, 9, 100] {
+    for segment in [1, 2, 4, 9, 100, usize::MAX] {
         let segment = NonZeroUsize::new(segment);
         let options = ForwardOptions::new().with_segment(segment);
         for case in [case.clone(), case.clone().with_checkpointing()] {
@@ -420,7 +420,7 @@ fn second_derivatives_name_the_raw_path() {
     assert!(message.contains("take the raw path"), "{message}");
 }
 
-/// A window that is cut off by hand, and a second window behind it: one graph with two nodes.
+/// A window and a second one that goes on from its state: one graph with two nodes.
 #[test]
 fn two_windows_in_one_graph() {
     let case = Case::new(ScratchLstmConfig::new(5, 11)).with_sizes(3, 8);

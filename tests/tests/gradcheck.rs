@@ -118,6 +118,12 @@ fn what_cannot_be_checked_says_so() {
             found: DType::F32
         }
     );
+    let none = GradCheck {
+        directions: Some(0),
+        ..GradCheck::default()
+    };
+    let error = none.run(&lstm, forward).unwrap_err();
+    assert_eq!(error, GradCheckError::NoDirections);
     let error = gradcheck(&lstm.clone().freeze(), forward).unwrap_err();
     assert_eq!(error, GradCheckError::NoParameters);
     if has_f64("what_cannot_be_checked_says_so") {

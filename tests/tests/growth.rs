@@ -209,7 +209,7 @@ fn inference_keeps_nothing() {
 }
 
 /// With gradient checkpointing a step costs what its input, output and their gradients take: the
-/// gates of `√T` steps are there at a time.
+/// gates of two segments of `√T` steps are there at a time.
 #[test]
 fn checkpointing_keeps_the_square_root() {
     if !is_counted() {
@@ -235,7 +235,13 @@ fn checkpointing_keeps_the_square_root() {
     println!("kept {kept}, checkpointed {checkpointed}, output {output}");
     // Gates and cell states are five times the output.
     assert!(kept > 6 * output, "{kept}, output {output}");
-    assert!(checkpointed < 3 * output, "{checkpointed}, output {output}");
+    // The output, its gradient and the input are there in full; the rest may be some 20 numbers for
+    // each of `√T` steps. Keeping a fifth of all gates would break it.
+    let of_root = 20 * steps.isqrt() * output / steps;
+    assert!(
+        checkpointed < 2 * output + output / 5 + of_root,
+        "{checkpointed}, output {output}"
+    );
 }
 
 /// That the measure sees what it is there to see: a slice of the tracked input for each step.

@@ -8,9 +8,11 @@
 //! ```
 //!
 //! `E` keeps its relative precision near 0, and so does `tanh`. Division by a rounded sum would
-//! double the error, so what rounding took from the sum is put right afterwards. The error is below
-//! 1.5 units in the last place in f32 and 2.5 in f64 (`bounds_hold` measures it); both functions stay
-//! within their ranges, are exactly 0.5 and 0 at 0, and pass NaN on.
+//! double the error, so what rounding took from the sum is put right afterwards. The relative error
+//! is below `1.5 * 2^-23` in f32 for `|x| <= 80`, and below `2.5 * 2^-52` in f64 for `|x| <= 600`
+//! (`bounds_hold` measures it); further out σ stands still instead of becoming smaller than numbers
+//! that can be trusted. Both functions stay within their ranges, are exactly 0.5 and 0 at 0, and
+//! pass NaN on.
 
 use pulp::Simd;
 
@@ -113,40 +115,39 @@ mod tests {
         1.0 / (1.0 + (-x).exp())
     }
 
-    /// The distance of the two numbers of `T`'s precision next to `exact`, at most.
-    fn ulp(epsilon: f64, exact: f64) -> f64 {
-        epsilon * exact.abs()
-    }
-
     #[test]
     fn bounds_hold() {
-        let f32s: Vec<f32> = (-200_000..=200_000).map(|n| n as f32 * 1.1e-4).collect();
+        let f32s: Vec<f32> = (-200_000..=200_000).map(|n| n as f32 * 4e-4).collect();
         let tiny: Vec<f32> = (0..600).map(|n| 1.7e-20 * 1.08f32.powi(n)).collect();
-        let f64s: Vec<f64> = (-60_000..=60_000).map(|n| f64::from(n) * 7.3e-4).collect();
+        let f64s: Vec<f64> = (-60_000..=60_000).map(|n| f64::from(n) * 0.01).collect();
         for &set in InstructionSet::available() {
             for numbers in [&f32s, &tiny] {
                 for (&x, (sigmoid, tanh)) in numbers.iter().zip(set.run(Both(numbers))) {
-                    let ulps = |found: f32, exact: f64| {
+                    let epsilons = |found: f32, exact: f64| {
                         let difference = (f64::from(found) - exact).abs();
-                        difference / ulp(f32::EPSILON.into(), exact)
+                        difference / (f64::from(f32::EPSILON) * exact.abs())
                     };
                     let x = f64::from(x);
                     assert!((0.0..=1.0).contains(&sigmoid) && (-1.0..=1.0).contains(&tanh));
-                    let error = ulps(sigmoid, exact_sigmoid(x));
-                    assert!(error < 1.5, "{set}: σ({x}) = {sigmoid}, {error} ulp");
-                    let error = if x == 0.0 { 0.0 } else { ulps(tanh, x.tanh()) };
-                    assert!(error < 1.5, "{set}: tanh({x}) = {tanh}, {error} ulp");
+                    let error = epsilons(sigmoid, exact_sigmoid(x));
+                    assert!(error < 1.5, "{set}: σ({x}) = {sigmoid}, {error} epsilon");
+                    let error = if x == 0.0 {
+                        0.0
+                    } else {
+                        epsilons(tanh, x.tanh())
+                    };
+                    assert!(error < 1.5, "{set}: tanh({x}) = {tanh}, {error} epsilon");
                 }
             }
             for (&x, (sigmoid, tanh)) in f64s.iter().zip(set.run(Both(&f64s))) {
                 // The standard library's own functions are off by up to an ulp too.
-                let ulps = |found: f64, exact: f64| {
-                    (found - exact).abs() / ulp(f64::EPSILON, exact).max(f64::MIN_POSITIVE)
+                let epsilons = |found: f64, exact: f64| {
+                    (found - exact).abs() / (f64::EPSILON * exact.abs()).max(f64::MIN_POSITIVE)
                 };
-                let error = ulps(sigmoid, exact_sigmoid(x));
-                assert!(error < 2.5, "{set}: σ({x}) = {sigmoid}, {error} ulp");
-                let error = ulps(tanh, x.tanh());
-                assert!(error < 2.5, "{set}: tanh({x}) = {tanh}, {error} ulp");
+                let error = epsilons(sigmoid, exact_sigmoid(x));
+                assert!(error < 2.5, "{set}: σ({x}) = {sigmoid}, {error} epsilon");
+                let error = epsilons(tanh, x.tanh());
+                assert!(error < 2.5, "{set}: tanh({x}) = {tanh}, {error} epsilon");
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::cell::{self, Known};
 use crate::crew;
 use crate::forward::{Forward, Inputs, Saved, Segment, State, cut_down, fill_up};
 use crate::gates::COUNT;
-use crate::layout::{Layout, Series, Sizes, Walk};
+use crate::layout::{Layout, Series, Sizes, Walk, distances};
 use crate::plan::{Keep, Plan, Split};
 use crate::real::Real;
 use crate::tile::store_first;
@@ -48,7 +48,7 @@ pub struct Wanted {
 /// The gradients that are wanted, row by row without gaps.
 #[derive(Debug)]
 pub struct Gradients<T> {
-    /// `[B, T, D]` in the order of `x_of_row` and `x_of_step`.
+    /// `[B, T, D]`, or `[T, B, D]` without `batch_first`.
     pub x: Option<Vec<T>>,
     /// `[4H, D]`
     pub weight_ih: Option<Vec<T>>,
@@ -62,8 +62,7 @@ pub struct Gradients<T> {
     pub c0: Option<Vec<T>>,
 }
 
-/// Walks back over the whole sequence. `output` is what the forward pass wrote; the gradient of
-/// the input has its rows and steps `x_of_row` and `x_of_step` apart.
+/// Walks back over the whole sequence. `output` is what the forward pass wrote.
 ///
 /// # Panics
 ///
@@ -74,11 +73,10 @@ pub fn backward<T: Real>(
     saved: Saved<T>,
     cotangents: Cotangents<'_, T>,
     wanted: Wanted,
-    [x_of_row, x_of_step]: [usize; 2],
 ) -> Gradients<T> {
     let plan = saved.plan;
     let sizes = inputs.sizes;
-    check(inputs, &output, &saved, &cotangents, [x_of_row, x_of_step]);
+    check(inputs, &output, &saved, &cotangents);
     let backward = Backward::new(inputs, plan, wanted);
     let layout = backward.layout;
     let carried = |of: Option<&[T]>| match of {
@@ -130,7 +128,7 @@ pub fn backward<T: Real>(
         };
         run.step_back();
         if let Some(x) = &mut x {
-            run.input_gradient(Pointer::of(x), x_of_row, x_of_step);
+            run.input_gradient(Pointer::of(x));
         }
         sums.add(visits, &segment);
         later = Some(segment);
@@ -165,14 +163,13 @@ fn check<T: Real>(
     output: &Series<'_, T>,
     saved: &Saved<T>,
     cotangents: &Cotangents<'_, T>,
-    [x_of_row, x_of_step]: [usize; 2],
 ) {
     inputs.check();
     let Sizes {
         batch,
         steps,
-        d_input,
         d_hidden,
+        ..
     } = inputs.sizes;
     assert_eq!(saved.sizes, inputs.sizes, "sizes of the forward pass");
     assert_ne!(saved.plan.keep, Keep::Nothing, "something was kept");
@@ -185,11 +182,6 @@ fn check<T: Real>(
     for state in [cotangents.hidden, cotangents.cell].into_iter().flatten() {
         assert_eq!(state.len(), batch * d_hidden, "gradient of a final state");
     }
-    let end = (batch - 1) * x_of_row + (steps - 1) * x_of_step + d_input;
-    assert!(
-        end <= batch * steps * d_input,
-        "rows of the input's gradient"
-    );
 }
 
 /// The packed weights and all else that stays the same over the segments.
@@ -301,9 +293,10 @@ impl<T: Real> SegmentRun<'_, T> {
     }
 
     /// `δ W_ih` of all rows.
-    fn input_gradient(&self, to: Pointer<T>, of_row: usize, of_step: usize) {
+    fn input_gradient(&self, to: Pointer<T>) {
         let backward = self.backward;
         let sizes = backward.inputs.sizes;
+        let [of_row, of_step] = distances(sizes, backward.inputs.batch_first, sizes.d_input);
         let rows = self.steps * sizes.batch;
         let chunks = backward
             .plan
@@ -453,8 +446,14 @@ impl<T: Real, S: Simd> Epilogue<T, S> for Retreat<'_, T> {
                     d_cell: load::<T, S>(d_cell),
                 };
                 let (deltas, before) = cell::backward::<T, S>(simd, known);
+                let count = self.layout.units_in(units);
                 for (gate, delta) in deltas.into_iter().enumerate() {
-                    store::<T, S>(gates.add(gate * lanes).get(), delta);
+                    let to = gates.add(gate * lanes).get();
+                    if count < lanes {
+                        // An infinite number times a filling zero is NaN, and must not get further.
+                        store::<T, S>(to, zero);
+                    }
+                    store_first::<T, S>(to, count, delta);
                 }
                 store::<T, S>(d_cell, before);
             }

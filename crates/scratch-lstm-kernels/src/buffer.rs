@@ -17,8 +17,9 @@ pub(crate) struct Buffer<T> {
 impl<T: Real> Buffer<T> {
     /// Room for `len` numbers.
     pub(crate) fn new(len: usize) -> Self {
+        let bytes = len.checked_mul(size_of::<T>()).expect("memory to address");
         Self {
-            lines: Pool::take((len * size_of::<T>()).div_ceil(size_of::<Line>())),
+            lines: Pool::take(bytes.div_ceil(size_of::<Line>())),
             len,
             numbers: PhantomData,
         }
@@ -46,6 +47,15 @@ impl<T: Real> Buffer<T> {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+}
+
+impl<T: Real> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        let mut clone = Self::new(self.len);
+        // SAFETY: both have room for `len` numbers; those that are undefined stay so.
+        unsafe { std::ptr::copy_nonoverlapping(self.source(), clone.pointer().get(), self.len) };
+        clone
     }
 }
 

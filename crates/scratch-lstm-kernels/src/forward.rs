@@ -8,10 +8,13 @@ use crate::buffer::{Buffer, Pointer};
 use crate::cell;
 use crate::crew;
 use crate::gates::COUNT;
-use crate::layout::{Layout, Series, Sizes, Walk};
+use crate::layout::{Layout, Series, Sizes, Walk, distances};
 use crate::plan::{Keep, Plan, Split};
 use crate::real::Real;
 use crate::tile::{self, Epilogue, PANEL, Packed, PackedSizes, load, multiply, share, store};
+
+/// More than any instruction set fills a row of states up with.
+const PADDING: usize = 64;
 
 /// What one layer and direction reads.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +23,8 @@ pub struct Inputs<'a, T> {
     pub sizes: Sizes,
     /// The direction, and where rows end.
     pub walk: Walk<'a>,
+    /// Whether the output and the input's gradient are `[B, T, _]` in memory; `[T, B, _]` otherwise.
+    pub batch_first: bool,
     /// `[B, T, D]`
     pub x: Series<'a, T>,
     /// `[4H, D]`
@@ -37,12 +42,8 @@ pub struct Inputs<'a, T> {
 /// What it writes.
 #[derive(Debug)]
 pub struct Outputs<'a, T> {
-    /// `[B, T, H]`
+    /// `[B, T, H]`, or `[T, B, H]` without `batch_first`.
     pub output: &'a mut [T],
-    /// How far the rows of `output` lie apart.
-    pub of_row: usize,
-    /// How far its steps lie apart.
-    pub of_step: usize,
     /// The final hidden state, `[B, H]`.
     pub hidden: &'a mut [T],
     /// The final cell state, `[B, H]`.
@@ -90,6 +91,13 @@ impl<T: Real> Inputs<'_, T> {
             sizes.iter().all(|&size| size > 0),
             "no axis may be empty: {sizes:?}"
         );
+        let numbers = [batch, steps, COUNT, d_input.max(d_hidden) + PADDING]
+            .iter()
+            .try_fold(1usize, |product, &size| product.checked_mul(size));
+        assert!(
+            numbers.is_some_and(|numbers| numbers < isize::MAX as usize / size_of::<T>()),
+            "sizes that can be counted: {sizes:?}"
+        );
         assert_eq!(self.x.shape(), [batch, steps, d_input], "input");
         for (what, found, expected) in [
             (
@@ -129,16 +137,20 @@ pub fn forward<T: Real>(inputs: &Inputs<'_, T>, outputs: Outputs<'_, T>, plan: P
         d_hidden,
         ..
     } = inputs.sizes;
-    let end = (batch - 1) * outputs.of_row + (steps - 1) * outputs.of_step + d_hidden;
-    assert!(end <= outputs.output.len(), "numbers in the output");
+    assert_eq!(
+        outputs.output.len(),
+        batch * steps * d_hidden,
+        "numbers in the output"
+    );
     assert_eq!(outputs.hidden.len(), batch * d_hidden, "final hidden state");
     assert_eq!(outputs.cell.len(), batch * d_hidden, "final cell state");
     let forward = Forward::new(inputs, plan);
     let (sizes, layout) = (inputs.sizes, forward.layout);
+    let [of_row, of_step] = distances(sizes, inputs.batch_first, d_hidden);
     let target = Target {
         to: Pointer::of(outputs.output),
-        of_row: outputs.of_row,
-        of_step: outputs.of_step,
+        of_row,
+        of_step,
     };
     let mut state = State::read(layout, sizes.batch, inputs.h0, inputs.c0);
     let mut saved = Saved {

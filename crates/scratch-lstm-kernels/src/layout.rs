@@ -109,10 +109,14 @@ impl<'a, T> Series<'a, T> {
         of_step: usize,
     ) -> Self {
         assert!(batch > 0 && steps > 0, "a series has rows and steps");
-        let end = (batch - 1) * of_row + (steps - 1) * of_step + width;
+        let last = |count: usize, distance: usize| (count - 1).checked_mul(distance);
+        let end = last(batch, of_row)
+            .zip(last(steps, of_step))
+            .and_then(|(rows, steps)| rows.checked_add(steps)?.checked_add(width));
         assert!(
-            end <= numbers.len(),
-            "a series of {end} numbers, found {}",
+            end.is_some_and(|end| end <= numbers.len()),
+            "a series of {batch} rows, {of_row} apart, and {steps} steps, {of_step} apart, of \
+             {width} numbers, found {}",
             numbers.len()
         );
         Self {
@@ -138,6 +142,15 @@ impl<'a, T> Series<'a, T> {
                 .as_ptr()
                 .add(step * self.of_step + row * self.of_row)
         }
+    }
+}
+
+/// How far the rows and the steps of a series without gaps lie apart.
+pub(crate) fn distances(sizes: Sizes, batch_first: bool, width: usize) -> [usize; 2] {
+    if batch_first {
+        [sizes.steps * width, width]
+    } else {
+        [width, sizes.batch * width]
     }
 }
 

@@ -1,5 +1,6 @@
 //! How the work is cut: segments of time, and shares of threads. What is computed does not depend
-//! on it, to the bit.
+//! on the threads, to the bit, and on the segments, which the weights' gradients are added up by,
+//! within rounding.
 
 use std::ops::Range;
 
@@ -39,7 +40,9 @@ pub struct Plan {
     pub(crate) set: InstructionSet,
     /// Threads at most.
     pub(crate) threads: usize,
-    /// Steps of a segment.
+    /// Steps of the sequence.
+    steps: usize,
+    /// Steps of a segment, no more than those of the sequence.
     pub(crate) segment: usize,
     pub(crate) keep: Keep,
     /// How the recurrence is divided, if that is not left to the sizes.
@@ -66,20 +69,21 @@ impl Plan {
         Self {
             set,
             threads: crew::threads(),
+            steps: sizes.steps,
             segment: suiting.clamp(1, sizes.steps.max(1)),
             keep,
             split: None,
         }
     }
 
-    /// With `segment` steps projected, and run over again, at once.
+    /// With `segment` steps projected, and run over again, at once, or all if there are fewer.
     ///
     /// # Panics
     ///
     /// If that is 0.
     pub fn with_segment(mut self, segment: usize) -> Self {
         assert!(segment > 0, "a segment has at least one step");
-        self.segment = segment;
+        self.segment = segment.min(self.steps.max(1));
         self
     }
 
@@ -117,14 +121,12 @@ impl Plan {
         if threads == 1 || sizes.batch >= threads * ROWS_OF_A_THREAD {
             return Split::Rows(threads);
         }
-        let threads = threads
-            .min(of_step / WORTH_A_BARRIER)
-            .min(unit_panels)
-            .max(1);
-        if threads == 1 {
-            Split::Rows(1)
+        let by_rows = sizes.batch / ROWS_OF_A_THREAD;
+        let by_units = threads.min(of_step / WORTH_A_BARRIER).min(unit_panels);
+        if by_units > by_rows.max(1) {
+            Split::Units(by_units)
         } else {
-            Split::Units(threads)
+            Split::Rows(by_rows.max(1))
         }
     }
 }

@@ -174,7 +174,7 @@ impl Real for f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN_2_HIGH: f32 = 0.693_359_4; // 355/512
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // |r| <= ln(2)/2: the term left out is below 0.4 % of an ulp of 1.
+    // |r| <= ln(2)/2: the term left out is below 5 % of an ulp of 1.
     const EXP_TERMS: &'static [f32] = &[
         1.0 / 5040.0,
         1.0 / 720.0,

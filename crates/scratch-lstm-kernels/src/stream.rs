@@ -11,7 +11,7 @@ use crate::tile::{PANEL, Packed, PackedSizes, load, store, sum_tile};
 
 /// One layer that goes step by step in f32, with its weights packed and its state beside them.
 /// A step allocates nothing and reads the weights once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stream {
     set: InstructionSet,
     layout: Layout,

@@ -1,8 +1,12 @@
 //! Every instruction set, every way of dividing the work and both element types against loops
 //! over single numbers in f64, written from the equations and nothing else.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+
 use proptest::prelude::*;
 
+use crate::layout::distances;
 use crate::plan::Split;
 use crate::{
     Cotangents, Gradients, Inputs, InstructionSet, Keep, Outputs, Plan, Real, Series, Sizes,
@@ -211,23 +215,17 @@ impl Problem {
             d_hidden,
         } = self.sizes;
         let convert = |numbers: &[f64]| -> Vec<T> { numbers.iter().map(|&x| to(x)).collect() };
-        let distances = |width: usize| {
-            if self.batch_first {
-                [steps * width, width]
-            } else {
-                [width, batch * width]
-            }
-        };
         let (x, weight_ih) = (convert(&self.x), convert(&self.weight_ih));
         let (weight_hh, bias) = (convert(&self.weight_hh), convert(&self.bias));
         let (h0, c0) = (convert(&self.h0), convert(&self.c0));
-        let [x_row, x_step] = distances(d_input);
+        let [x_row, x_step] = distances(self.sizes, self.batch_first, d_input);
         let inputs = Inputs {
             sizes: self.sizes,
             walk: Walk {
                 reverse: self.reverse,
                 lengths: self.lengths.as_deref(),
             },
+            batch_first: self.batch_first,
             x: Series::new(&x, [batch, steps, d_input], x_row, x_step),
             weight_ih: &weight_ih,
             weight_hh: &weight_hh,
@@ -238,11 +236,9 @@ impl Problem {
         let mut output = vec![to(f64::NAN); batch * steps * d_hidden];
         let mut hidden = vec![to(f64::NAN); batch * d_hidden];
         let mut cell = hidden.clone();
-        let [of_row, of_step] = distances(d_hidden);
+        let [of_row, of_step] = distances(self.sizes, self.batch_first, d_hidden);
         let outputs = Outputs {
             output: &mut output,
-            of_row,
-            of_step,
             hidden: &mut hidden,
             cell: &mut cell,
         };
@@ -267,14 +263,7 @@ impl Problem {
                 h0: true,
                 c0: true,
             };
-            let gradients = backward(
-                &inputs,
-                series(&output),
-                saved,
-                cotangents,
-                wanted,
-                [x_row, x_step],
-            );
+            let gradients = backward(&inputs, series(&output), saved, cotangents, wanted);
             let Gradients {
                 x,
                 weight_ih,
@@ -405,6 +394,135 @@ fn results_do_not_depend_on_how_the_work_is_divided() {
             }
         }
     }
+}
+
+#[test]
+fn what_the_plan_chooses_does_not_depend_on_the_pool() {
+    for (batch, steps, d_hidden) in [(1, 9, 200), (5, 12, 130), (40, 6, 70)] {
+        let sizes = Sizes {
+            batch,
+            steps,
+            d_input: 33,
+            d_hidden,
+        };
+        let problem = Problem::new(sizes, false, true, None);
+        let set = InstructionSet::chosen().unwrap();
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| {
+                let results = problem.run_f32(|plan| plan, set, Keep::Everything);
+                let mut wide = problem.run_f64(|plan| plan, set, Keep::Boundaries);
+                wide.extend(results);
+                wide
+            })
+        };
+        let expected = run(1);
+        for threads in [2, 3, 7] {
+            assert_same(
+                &format!("{sizes:?}, {threads} threads"),
+                &run(threads),
+                &expected,
+            );
+        }
+    }
+}
+
+/// Zeros that fill a vector up must not turn an infinite number into NaN for others.
+#[test]
+fn infinite_numbers_stay_where_they_are() {
+    let sizes = Sizes {
+        batch: 2,
+        steps: 5,
+        d_input: 2,
+        d_hidden: 3,
+    };
+    let mut problem = Problem::new(sizes, false, true, None);
+    problem.x[4] = f64::INFINITY;
+    problem.x[13] = f64::NEG_INFINITY;
+    let run = |set| problem.run_f32(|plan| plan, set, Keep::Everything);
+    let expected = run(InstructionSet::Portable);
+    let finite = |results: &Results| -> Vec<bool> {
+        let numbers = results.iter().flat_map(|(_, numbers)| numbers);
+        numbers.map(|number| number.is_finite()).collect()
+    };
+    // What an infinite input has to spoil is the gradient of its own weights.
+    for (name, numbers) in &expected {
+        let all = numbers.iter().all(|number| number.is_finite());
+        assert_eq!(all, *name != "d_weight_ih", "{name}");
+    }
+    for &set in InstructionSet::available() {
+        assert_eq!(finite(&run(set)), finite(&expected), "{set}");
+    }
+}
+
+#[test]
+fn segments_longer_than_the_sequence() {
+    let problem = Problem::small();
+    let expected = problem.solve();
+    for segment in [8, 1 << 60, usize::MAX] {
+        for keep in [Keep::Nothing, Keep::Everything, Keep::Boundaries] {
+            let set = InstructionSet::Portable;
+            let found = problem.run_f64(|plan| plan.with_segment(segment), set, keep);
+            assert_close("long segments", &found, &expected, TOLERANCE_F64);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a series of")]
+fn a_series_beyond_its_numbers_is_refused() {
+    Series::new(&[0f32; 10], [3, 2, 1], 1 << 63, 0);
+}
+
+#[test]
+#[should_panic(expected = "sizes that can be counted")]
+fn sizes_beyond_counting_are_refused() {
+    let mut problem = Problem::small();
+    let numbers = [0f32; 5];
+    problem.sizes.steps = 1 << 61;
+    // All steps are the same one.
+    let inputs = Inputs {
+        sizes: problem.sizes,
+        walk: Walk::default(),
+        batch_first: true,
+        x: Series::new(&numbers, [3, 1 << 61, 5], 0, 0),
+        weight_ih: &[],
+        weight_hh: &[],
+        bias: &[],
+        h0: &[],
+        c0: &[],
+    };
+    let outputs = Outputs {
+        output: &mut [],
+        hidden: &mut [],
+        cell: &mut [],
+    };
+    let plan = Plan::new::<f32>(InstructionSet::Portable, problem.sizes, Keep::Nothing);
+    forward(&inputs, outputs, plan);
+}
+
+/// All workers wait for a lock that the caller holds: helpers never come, and nobody waits for
+/// them.
+#[test]
+fn helpers_that_never_come() {
+    let workers = rayon::current_num_threads();
+    let lock = Arc::new(Mutex::new(()));
+    let held = lock.lock().unwrap();
+    let busy = Arc::new(Barrier::new(workers + 1));
+    for _ in 0..workers {
+        let (lock, busy) = (Arc::clone(&lock), Arc::clone(&busy));
+        rayon::spawn(move || {
+            busy.wait();
+            drop(lock.lock());
+        });
+    }
+    busy.wait();
+    let done = AtomicUsize::new(0);
+    crate::crew::run(20, 2, |_, _| {
+        done.fetch_add(1, Ordering::Relaxed);
+    });
+    drop(held);
+    assert_eq!(done.into_inner(), 40);
 }
 
 #[test]

@@ -193,6 +193,15 @@ impl<T: Real> Packed<T> {
     }
 }
 
+impl<T: Real> Clone for Packed<T> {
+    fn clone(&self) -> Self {
+        Self {
+            buffer: self.buffer.clone(),
+            ..*self
+        }
+    }
+}
+
 /// Sizes of a packed matrix.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PackedSizes {

@@ -202,6 +202,8 @@ impl<T: Real> WithSimd for AddProducts<'_, T> {
 impl<T: Real> AddProducts<'_, T> {
     #[inline(always)]
     fn add<S: Simd, const M: usize>(self, simd: S) {
+        // Tiles are transposed whole.
+        assert!(self.layout.gates_row().is_multiple_of(M));
         let mut left = Buffer::<T>::new(TILES * M * DEPTH_BLOCK.min(self.rows));
         let left = left.pointer();
         let mut group = self.places.start;
@@ -212,9 +214,9 @@ impl<T: Real> AddProducts<'_, T> {
             while k < self.rows {
                 let depth = (self.rows - k).min(DEPTH_BLOCK);
                 // SAFETY: the buffer has room for `tiles` tiles of `depth` rows; `places` are
-                // within a row of gates (whose width is a whole number of tiles, or the last
-                // tile's surplus is neither read nor written); the sums have a row for each place
-                // that is not filling, and each thread writes those of its own places.
+                // within a row of gates, whose width is a whole number of tiles; the sums have a row
+                // for each place that is not filling, and each thread writes those of its own
+                // places.
                 unsafe {
                     for tile in 0..tiles {
                         let place = group + tile * M;

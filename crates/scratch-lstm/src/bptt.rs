@@ -13,7 +13,7 @@
 //!
 //! (Graves, "Supervised sequence labelling with recurrent neural networks", 2012, chapter 4.)
 //! This is the readable witness for every faster backward pass; for training use
-//! [`ScratchLstm`](crate::ScratchLstm), which autodiff differentiates.
+//! [`ScratchLstm`](crate::ScratchLstm).
 
 use burn::tensor::Tensor;
 

@@ -41,7 +41,8 @@ use crate::state::LstmState;
 ///
 /// # Panics
 ///
-/// If the shapes do not fit each other.
+/// If the shapes do not fit each other, or the environment asks for an instruction set that the
+/// processor has not.
 pub fn lstm(
     input: Tensor<3>,
     state: LstmState<2>,
@@ -55,8 +56,9 @@ pub fn lstm(
         weight_hh,
         bias: sum_biases(bias_ih, bias_hh),
     };
-    let path = Path::of(PathChoice::Auto, &input.device(), input.dtype());
-    if path.is_ok_and(|path| path.is_fused()) {
+    let path = Path::of(PathChoice::Auto, &input.device(), input.dtype())
+        .unwrap_or_else(|error| panic!("{error}"));
+    if path.is_fused() {
         let passage = Fused {
             batch_first: false,
             lengths: None,

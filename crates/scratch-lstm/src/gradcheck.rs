@@ -106,6 +106,9 @@ pub enum GradCheckError {
     /// There is nothing to check.
     #[error("gradcheck: expected a module with parameters that require gradients, found none")]
     NoParameters,
+    /// No entry and no direction is to be checked.
+    #[error("gradcheck: expected at least one direction, found 0")]
+    NoDirections,
     /// A parameter is not f64.
     #[error(
         "gradcheck: expected parameters in F64, found `{name}` in {found:?}: see `gradcheck::to_f64`"
@@ -154,6 +157,9 @@ impl GradCheck {
         module: &M,
         forward: impl Fn(&M) -> O,
     ) -> Result<GradReport, GradCheckError> {
+        if self.directions == Some(0) {
+            return Err(GradCheckError::NoDirections);
+        }
         let key = Key::new(self.seed);
         let results = forward(module).flat();
         let cotangents: Vec<Tensor<1>> = results

@@ -1,8 +1,11 @@
-//! An LSTM for burn whose cell is written from raw tensor operations.
+//! An LSTM for burn whose cell is written from raw tensor operations, and the same as one fused
+//! operation with a backward pass by hand.
 //!
 //! Start with [`ScratchLstmConfig`], which makes a [`ScratchLstm`]; [`ScratchLstmCell`] is one
-//! step. The axes are named in [`shapes`]; the equations are at the top of [`cell`]; [`weights`]
-//! brings weights from PyTorch, burn and hand-written LSTMs and takes them back.
+//! step, [`LstmStream`] a trained LSTM step by step. The axes are named in [`shapes`]; the
+//! equations are at the top of [`cell`]; [`fused`] is the whole sequence at once; [`weights`]
+//! brings weights from PyTorch, burn and hand-written LSTMs and takes them back; [`gradcheck`]
+//! checks gradients of any module.
 
 pub mod bptt;
 pub mod cell;

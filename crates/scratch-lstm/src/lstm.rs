@@ -261,7 +261,8 @@ impl ScratchLstm {
     ///
     /// # Errors
     ///
-    /// If the configuration asks for the fused operation and it cannot be had.
+    /// If the configuration asks for the fused operation and it cannot be had, or the environment
+    /// asks for an instruction set that the processor has not.
     pub fn path(&self) -> Result<Path, ForwardError> {
         let (dtype, device) = self.kind();
         Path::of(self.config.path, &device, dtype)

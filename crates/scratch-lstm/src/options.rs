@@ -35,7 +35,8 @@ pub struct ForwardOptions<'a> {
     /// Which way this call takes, whatever the module's configuration says.
     pub path: Option<PathChoice>,
     /// Steps whose inputs the fused operation projects at once, and runs over again at once under
-    /// gradient checkpointing; as many as suit if absent. Of influence on memory and time alone.
+    /// gradient checkpointing; as many as suit if absent. Of influence on memory, time and
+    /// rounding alone.
     pub segment: Option<NonZeroUsize>,
 }
 

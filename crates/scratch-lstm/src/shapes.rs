@@ -10,8 +10,8 @@
 //! | `K` | directions: 1, or 2 when bidirectional |
 //! | `G` | `4H`, the four gates side by side in the order of [`gates`](crate::gates) |
 //!
-//! Inside the crate a sequence is a list of `T` step tensors `[B, width]`; see
-//! `reference.rs` for the reason.
+//! On the raw path a sequence is a list of `T` step tensors `[B, width]`; see `reference.rs` for the
+//! reason.
 
 use burn::tensor::{DType, Device, Tensor};
 

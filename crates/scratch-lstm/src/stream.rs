@@ -25,7 +25,7 @@ use crate::state::LstmState;
 /// }
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LstmStream {
     /// From the input upwards.
     layers: Vec<Stream>,
@@ -46,7 +46,8 @@ impl ScratchLstm {
     ///
     /// # Errors
     ///
-    /// If it is bidirectional: its output depends on steps that are yet to come.
+    /// If it is bidirectional, so that its output depends on steps that are yet to come; or if the
+    /// environment asks for an instruction set that the processor has not.
     pub fn try_stream(&self) -> Result<LstmStream, StreamError> {
         if self.config().bidirectional {
             return Err(StreamError::Bidirectional);

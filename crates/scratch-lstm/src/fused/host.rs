@@ -97,11 +97,8 @@ fn forward_in<B: Host<T>, T: Real + Element>(
     let mut output = vec![T::default(); batch * steps * d_hidden];
     let mut hidden = vec![T::default(); batch * d_hidden];
     let mut cell = vec![T::default(); batch * d_hidden];
-    let [of_row, of_step] = distances(sizes, call.batch_first, d_hidden);
     let outputs = kernels::Outputs {
         output: &mut output,
-        of_row,
-        of_step,
         hidden: &mut hidden,
         cell: &mut cell,
     };
@@ -165,7 +162,6 @@ fn backward_in<B: Host<T>, T: Real + Element>(
             cell: d_cell_n.as_deref(),
         },
         wanted,
-        distances(sizes, call.batch_first, d_input),
     );
     let device = inputs.x.device();
     let tensor = |numbers: Option<Vec<T>>, shape: &[usize]| {
@@ -199,42 +195,10 @@ impl<'a, T: Real> Numbers<'a, T> {
     ///
     /// If the shapes do not fit each other: the kernels rely on them.
     fn new<B: Host<T>>(inputs: &'a LstmInputs<B>, call: &'a LstmCall) -> Self {
-        let [first, second, d_input] = inputs.x.shape().dims();
-        let (batch, steps) = if call.batch_first {
-            (first, second)
-        } else {
-            (second, first)
-        };
-        let [gates, d_hidden] = inputs.weight_hh.shape().dims();
-        assert!(
-            batch > 0 && steps > 0 && d_input > 0 && d_hidden > 0,
-            "fused LSTM: no axis may be empty"
-        );
-        assert_eq!(gates, COUNT * d_hidden, "fused LSTM: rows of weight_hh");
-        for (name, tensor, shape) in [
-            ("weight_ih", &inputs.weight_ih, &[gates, d_input][..]),
-            ("bias", &inputs.bias, &[gates]),
-            ("h0", &inputs.h0, &[batch, d_hidden]),
-            ("c0", &inputs.c0, &[batch, d_hidden]),
-        ] {
-            let found = tensor.shape();
-            assert_eq!(&found[..], shape, "fused LSTM: shape of {name}");
-        }
-        if let Some(lengths) = &call.lengths {
-            assert_eq!(lengths.len(), batch, "fused LSTM: a length for each row");
-            assert!(
-                lengths.iter().all(|&length| length <= steps),
-                "fused LSTM: lengths of at most {steps} steps"
-            );
-        }
+        let sizes = inputs.check(call);
         let dense = |tensor: &'a FloatTensor<B>| B::view(tensor).into_dense();
         Self {
-            sizes: Sizes {
-                batch,
-                steps,
-                d_input,
-                d_hidden,
-            },
+            sizes,
             call,
             x: B::view(&inputs.x).into_series_view(),
             weight_ih: dense(&inputs.weight_ih),
@@ -262,6 +226,7 @@ impl<'a, T: Real> Numbers<'a, T> {
                 reverse: call.reverse,
                 lengths: call.lengths.as_deref(),
             },
+            batch_first: call.batch_first,
             x: x.series(*sizes, call.batch_first, sizes.d_input),
             weight_ih,
             weight_hh,
@@ -278,15 +243,6 @@ fn series_shape(sizes: Sizes, batch_first: bool, width: usize) -> [usize; 3] {
         [sizes.batch, sizes.steps, width]
     } else {
         [sizes.steps, sizes.batch, width]
-    }
-}
-
-/// How far rows and steps of a dense series lie apart.
-fn distances(sizes: Sizes, batch_first: bool, width: usize) -> [usize; 2] {
-    if batch_first {
-        [sizes.steps * width, width]
-    } else {
-        [width, sizes.batch * width]
     }
 }
 

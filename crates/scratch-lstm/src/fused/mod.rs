@@ -121,7 +121,7 @@ pub struct LstmCall {
     /// row's output is zero and its state stands still.
     pub lengths: Option<Arc<[usize]>>,
     /// Steps whose inputs are projected at once; as many as suit, if absent. Of influence on
-    /// memory and time alone.
+    /// memory, time and rounding alone.
     pub segment: Option<NonZeroUsize>,
     /// Whether the way back runs forward again, segment by segment, instead of having kept
     /// everything: memory grows with the square root of `T` then.

@@ -52,7 +52,8 @@ pub enum RawReason {
         /// The device.
         device: String,
     },
-    /// The CPU kernels cannot run as the environment asks.
+    /// The CPU kernels cannot run as the environment asks: always an error, for somebody asked for
+    /// something by name.
     InstructionSet(InstructionSetError),
     /// The fused operation does not compute in this element type.
     ElementType {
@@ -71,7 +72,8 @@ impl Path {
     ///
     /// # Errors
     ///
-    /// If the fused operation is asked for and cannot be had.
+    /// If the fused operation is asked for and cannot be had, or the environment asks for an
+    /// instruction set that the processor has not.
     pub fn of(choice: PathChoice, device: &Device, dtype: DType) -> Result<Self, ForwardError> {
         let fused = match choice {
             PathChoice::Raw => return Ok(Self::Raw(RawReason::Asked)),
@@ -79,7 +81,6 @@ impl Path {
         };
         match (fused, choice) {
             (Ok(kernels), _) => Ok(Self::Fused(kernels)),
-            // Somebody asked for something by name here too.
             (Err(reason @ RawReason::InstructionSet(_)), _) | (Err(reason), PathChoice::Fused) => {
                 Err(ForwardError::Fused { reason })
             }

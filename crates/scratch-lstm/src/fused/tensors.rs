@@ -3,8 +3,12 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
+use scratch_lstm_kernels::Sizes;
+
+use super::LstmCall;
+use crate::gates::COUNT;
 
 /// What one layer and direction reads; shapes as in [`LstmOps`](super::LstmOps).
 #[derive(Debug, Clone)]
@@ -24,6 +28,48 @@ pub struct LstmInputs<B: Backend> {
 }
 
 impl<B: Backend> LstmInputs<B> {
+    /// The sizes, if they fit each other.
+    ///
+    /// # Panics
+    ///
+    /// If they do not: what computes with them relies on it.
+    pub(crate) fn check(&self, call: &LstmCall) -> Sizes {
+        let [first, second, d_input] = self.x.shape().dims();
+        let (batch, steps) = if call.batch_first {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let [gates, d_hidden] = self.weight_hh.shape().dims();
+        assert!(
+            batch > 0 && steps > 0 && d_input > 0 && d_hidden > 0,
+            "fused LSTM: no axis may be empty"
+        );
+        assert_eq!(gates, COUNT * d_hidden, "fused LSTM: rows of weight_hh");
+        for (name, tensor, shape) in [
+            ("weight_ih", &self.weight_ih, &[gates, d_input][..]),
+            ("bias", &self.bias, &[gates]),
+            ("h0", &self.h0, &[batch, d_hidden]),
+            ("c0", &self.c0, &[batch, d_hidden]),
+        ] {
+            let found = tensor.shape();
+            assert_eq!(&found[..], shape, "fused LSTM: shape of {name}");
+        }
+        if let Some(lengths) = &call.lengths {
+            assert_eq!(lengths.len(), batch, "fused LSTM: a length for each row");
+            assert!(
+                lengths.iter().all(|&length| length <= steps),
+                "fused LSTM: lengths of at most {steps} steps"
+            );
+        }
+        Sizes {
+            batch,
+            steps,
+            d_input,
+            d_hidden,
+        }
+    }
+
     /// Applies `map` to each tensor.
     pub fn map(self, map: impl Fn(FloatTensor<B>) -> FloatTensor<B>) -> Self {
         Self {
