@@ -28,6 +28,9 @@ const CHAIN: usize = 128;
 /// Rows that are walked together: their share of the left side stays in the second-level cache.
 pub(crate) const ROW_BLOCK: usize = 96;
 
+/// Rows of a block that is transposed at once.
+const TRANSPOSED: usize = 32;
+
 /// Vectors of a panel.
 pub(crate) const PANEL: usize = 4;
 
@@ -81,21 +84,20 @@ impl<T: Real> Packed<T> {
         column: impl Fn(usize, usize) -> Option<&'a [T]> + Sync,
     ) -> Self {
         Self::new(sizes, chunks, |vector, to, stride| {
-            for lane in 0..sizes.lanes {
-                let column = column(vector, lane);
-                // SAFETY: `to` has a vector every `stride` numbers, `depth` of them.
-                unsafe {
-                    match column {
+            // A transposition, by blocks that stay in the first-level cache.
+            for start in (0..sizes.depth).step_by(TRANSPOSED) {
+                let end = (start + TRANSPOSED).min(sizes.depth);
+                for lane in 0..sizes.lanes {
+                    // SAFETY: `to` has a vector every `stride` numbers, `depth` of them.
+                    let write = |k: usize, x: T| unsafe {
+                        to.add(k * stride + lane).get().write(x);
+                    };
+                    match column(vector, lane) {
                         Some(column) => {
-                            for (k, &x) in column[..sizes.depth].iter().enumerate() {
-                                to.add(k * stride + lane).get().write(x);
-                            }
+                            let numbers = column[start..end].iter();
+                            (start..end).zip(numbers).for_each(|(k, &x)| write(k, x));
                         }
-                        None => {
-                            for k in 0..sizes.depth {
-                                to.add(k * stride + lane).get().write(T::default());
-                            }
-                        }
+                        None => (start..end).for_each(|k| write(k, T::default())),
                     }
                 }
             }
