@@ -7,6 +7,7 @@ use pulp::{Simd, WithSimd};
 use crate::buffer::{Buffer, Pointer};
 use crate::cell;
 use crate::crew;
+use crate::direct;
 use crate::gates::COUNT;
 use crate::layout::{Layout, Series, Sizes, Walk, distances};
 use crate::plan::{Keep, Plan, Split};
@@ -144,6 +145,15 @@ pub fn forward<T: Real>(inputs: &Inputs<'_, T>, outputs: Outputs<'_, T>, plan: P
     );
     assert_eq!(outputs.hidden.len(), batch * d_hidden, "final hidden state");
     assert_eq!(outputs.cell.len(), batch * d_hidden, "final cell state");
+    if plan.keep == Keep::Nothing && direct::suits(inputs.sizes) {
+        direct::run(inputs, outputs, plan);
+        return Saved {
+            sizes: inputs.sizes,
+            plan,
+            segments: Vec::new(),
+            boundaries: Vec::new(),
+        };
+    }
     let forward = Forward::new(inputs, plan);
     let (sizes, layout) = (inputs.sizes, forward.layout);
     let [of_row, of_step] = distances(sizes, inputs.batch_first, d_hidden);

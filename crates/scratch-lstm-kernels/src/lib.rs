@@ -17,6 +17,7 @@
 //! | `tile.rs` | matrix products: the micro-kernel and its packed operand |
 //! | `plan.rs`, `crew.rs` | how the work is cut, and the threads that do it |
 //! | `forward.rs`, `backward.rs`, `weights.rs` | the passes over a sequence; the weights' gradients |
+//! | `direct.rs` | a few steps of a few rows, without packing |
 //! | `stream.rs` | one step of one sequence |
 //!
 //! Letters: `B` batch, `T` time, `D` width of the input, `H` width of the state.
@@ -26,6 +27,7 @@ mod backward;
 mod buffer;
 mod cell;
 mod crew;
+mod direct;
 mod forward;
 pub mod gates;
 mod layout;

@@ -345,6 +345,8 @@ fn problems() -> Vec<Problem> {
         Problem::small(),
         Problem::new(sizes(1, 1, 1, 1), false, true, None),
         Problem::new(sizes(1, 9, 3, 17), true, true, None),
+        Problem::new(sizes(2, 4, 7, 150), false, false, None),
+        Problem::new(sizes(4, 2, 19, 40), true, true, Some(vec![2, 0, 1, 2])),
         Problem::new(sizes(7, 5, 16, 32), false, false, None),
         Problem::new(sizes(13, 4, 33, 65), true, false, None),
         Problem::new(sizes(2, 3, 7, 150), false, true, None),
@@ -376,7 +378,7 @@ fn every_instruction_set_keeps_to_the_loops() {
 fn results_do_not_depend_on_how_the_work_is_divided() {
     for problem in problems() {
         for &set in InstructionSet::available() {
-            for keep in [Keep::Everything, Keep::Boundaries] {
+            for keep in [Keep::Nothing, Keep::Everything, Keep::Boundaries] {
                 // The segments are the same: their sums are added up one after the other.
                 let run = |split| {
                     problem.run_f32(|plan| plan.with_segment(3).with_split(split), set, keep)
