@@ -7,6 +7,9 @@
 //! brings weights from PyTorch, burn and hand-written LSTMs and takes them back; [`gradcheck`]
 //! checks gradients of any module.
 
+// burn deprecates the whole of its NdArray backend.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
+
 pub mod bptt;
 pub mod cell;
 pub mod config;

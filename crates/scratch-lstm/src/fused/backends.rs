@@ -63,7 +63,6 @@ mod host {
     on_cpu_kernels!(burn::backend::Flex);
 
     #[cfg(feature = "ndarray")]
-    #[allow(deprecated)]
     mod ndarray {
         use super::*;
 

@@ -351,7 +351,6 @@ impl<T: Real + Element + pulp::bytemuck::Pod> Host<T> for burn::backend::Flex {
 }
 
 #[cfg(feature = "ndarray")]
-#[allow(deprecated)]
 mod ndarray {
     use super::*;
     use burn::backend::NdArray;
