@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{BiLstm, BiLstmConfig, GateController, Linear, Lstm, LstmConfig};
 use burn::tensor::{DType, Gradients, Tensor};
-use scratch_lstm::{ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmConfig};
+use scratch_lstm::{ForwardOptions, Key, LstmState, PathChoice, ScratchLstm, ScratchLstmConfig};
 
 use crate::backend::is_gpu;
 use crate::compare::{Named, Tolerance, Values, assert_all_close, assert_close};
@@ -253,6 +253,13 @@ fn check_case(case: &Case) {
         for path in PATHS {
             let options = ForwardOptions::new().with_path(path);
             let found = probe(&ours, &sequence.fresh(), &cotangents, options);
+            // Raw operations round as burn's LSTM does, being made of the same ones. The kernels
+            // do not, and small entries of large gradients show both sides' rounding; `precision`
+            // says how little of it is theirs.
+            let tolerance = match path {
+                PathChoice::Raw => tolerance,
+                _ => tolerance.times(2.0),
+            };
             assert_all_close(&format!("{what}, {path:?}"), &found, expected, tolerance);
         }
     };
