@@ -4,7 +4,7 @@
 //! Each line of [`step_back`] is a line of `docs/backward.md`.
 
 use burn::backend::tensor::{BoolTensor, FloatTensor};
-use burn::backend::{Backend, TensorMetadata};
+use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{DType, Shape, Slice, TensorData};
 
 use scratch_lstm_kernels::Sizes;
@@ -213,7 +213,9 @@ impl<'a, B: Backend> Run<'a, B> {
                 .flat_map(|time| lengths.iter().map(move |&length| time >= length))
                 .collect();
             let data = TensorData::new(values, [steps, batch, 1]);
-            B::bool_from_data(data, &x.device())
+            // Booleans are of another size on GPUs.
+            let dtype = get_device_settings::<B>(&x.device()).bool_dtype;
+            B::bool_from_data(data.convert_dtype(dtype.into()), &x.device())
         });
         // What lies past the end of a row, NaN too, must not reach a gradient as `0 * NaN`.
         let x = match &ended {
