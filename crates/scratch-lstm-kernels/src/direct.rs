@@ -117,8 +117,8 @@ impl<T: Real> WithSimd for Step<'_, T> {
                             let on_hidden = weights.map(|w| weight_hh[w * d_hidden..].as_ptr());
                             let on_input = dots(simd, on_input, x.at(time, row), d_input);
                             let on_hidden = dots(simd, on_hidden, hidden, d_hidden);
-                            for gate in 0..COUNT {
-                                sums[gate][lane] = on_input[gate]
+                            for (gate, sums) in sums.iter_mut().enumerate() {
+                                sums[lane] = on_input[gate]
                                     .plus(on_hidden[gate])
                                     .plus(bias[weights[gate]]);
                             }
