@@ -4,8 +4,9 @@ use burn::module::Module;
 use burn::nn::{BiLstm, BiLstmConfig, GateController, Linear, Lstm, LstmConfig};
 use burn::tensor::{DType, Gradients, Tensor};
 use scratch_lstm::{ForwardOptions, Key, LstmState, PathChoice, ScratchLstm, ScratchLstmConfig};
+use scratch_train::Backend;
 
-use crate::backend::is_gpu;
+use crate::backend::{chosen, is_gpu};
 use crate::compare::{Named, Tolerance, Values, assert_all_close, assert_close};
 use crate::probe::{Case, PATHS, Sequence, WEIGHT_BOUND, observe, probe};
 use crate::random::randomize;
@@ -253,12 +254,13 @@ fn check_case(case: &Case) {
         for path in PATHS {
             let options = ForwardOptions::new().with_path(path);
             let found = probe(&ours, &sequence.fresh(), &cotangents, options);
-            // Raw operations round as burn's LSTM does, being made of the same ones. The kernels
-            // do not, and small entries of large gradients show both sides' rounding; `precision`
-            // says how little of it is theirs.
-            let tolerance = match path {
-                PathChoice::Raw => tolerance,
-                _ => tolerance.times(2.0),
+            // On NdArray burn's own products and the kernels' round differently, and small entries of
+            // large gradients show the errors of both. Raw operations are made of the same products
+            // as burn's LSTM.
+            let on_ndarray = chosen().backend == Backend::NdArray;
+            let tolerance = match (path, case.dtype) {
+                (PathChoice::Fused, DType::F32) if on_ndarray => tolerance.times(2.0),
+                _ => tolerance,
             };
             assert_all_close(&format!("{what}, {path:?}"), &found, expected, tolerance);
         }
