@@ -21,7 +21,7 @@ use scratch_train::optimizer::OptimizerConfig;
 use scratch_train::progress::Validation;
 use scratch_train::schedule::{ScheduleConfig, ScheduleKind};
 use scratch_train::{
-    CheckpointError, Ending, Observer, Outcome, SequenceModel, TrainError, Trainer, TrainingConfig,
+    Callback, CheckpointError, Ending, Outcome, SequenceModel, TrainError, Trainer, TrainingConfig,
 };
 use tempfile::TempDir;
 
@@ -303,7 +303,7 @@ fn clipping_bounds_the_step() {
 
 // Repeating and resuming.
 
-fn fit(trainer: &mut Trainer<Toy>, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+fn fit(trainer: &mut Trainer<Toy>, observer: &mut dyn Callback) -> Result<Outcome, TrainError> {
     trainer.fit(&train_data(), &valid_data(), observer)
 }
 
@@ -353,7 +353,7 @@ fn the_same_seed_writes_the_same_bytes() {
 /// Dies right after the checkpoint of that number, as a process can at any time.
 struct DiesAfter(usize);
 
-impl Observer for DiesAfter {
+impl Callback for DiesAfter {
     fn saved(&mut self, _folder: &Path) {
         self.0 -= 1;
         assert!(self.0 > 0, "the process dies here");
@@ -482,7 +482,7 @@ struct Log {
     ending: Option<Ending>,
 }
 
-impl Observer for Log {
+impl Callback for Log {
     fn validated(&mut self, validation: &Validation, best: bool) {
         self.validations.push((validation.clone(), best));
     }

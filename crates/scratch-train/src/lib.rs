@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod baselines;
+pub mod callback;
 pub mod checkpoint;
 pub mod clip;
 mod config;
@@ -16,7 +17,6 @@ pub mod loss;
 pub mod metrics;
 mod model;
 pub mod models;
-pub mod observer;
 pub mod optimizer;
 pub mod progress;
 pub mod report;
@@ -29,11 +29,11 @@ pub mod terminal;
 mod trainer;
 
 pub use backend::{Backend, BackendError, Chosen};
+pub use callback::{Callback, Ending, Plan, StepReport};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::TrainingConfig;
 pub use error::{CheckpointError, TrainError};
 pub use evaluate::{Evaluation, evaluate, evaluate_with};
 pub use model::{SequenceModel, StepOutput};
-pub use observer::{Ending, Observer, Plan, StepReport};
 pub use run::RunFolder;
 pub use trainer::{Outcome, Trainer};

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::callback::{Callback, Ending, Plan, StepReport};
 use crate::checkpoint::{Checkpoints, write_atomically};
 use crate::error::{CheckpointError, TrainError};
-use crate::observer::{Ending, Observer, Plan, StepReport};
 use crate::progress::Validation;
 use crate::settings::Settings;
 
@@ -316,7 +316,7 @@ pub struct CurvePoint {
 ///
 /// A file that cannot be written ends the recording, not the run; [`finish`](Self::finish) says so.
 pub struct Recorder<'a> {
-    next: &'a mut dyn Observer,
+    next: &'a mut dyn Callback,
     metrics: RowWriter,
     timing: RowWriter,
     failure: Option<TrainError>,
@@ -329,7 +329,7 @@ impl<'a> Recorder<'a> {
     /// # Errors
     ///
     /// If a file cannot be read or written.
-    pub fn new(run: &RunFolder, step: u64, next: &'a mut dyn Observer) -> Result<Self, TrainError> {
+    pub fn new(run: &RunFolder, step: u64, next: &'a mut dyn Callback) -> Result<Self, TrainError> {
         Ok(Self {
             next,
             metrics: RowWriter::open(run.metrics_path(), step)?,
@@ -357,12 +357,12 @@ impl<'a> Recorder<'a> {
     }
 }
 
-impl Observer for Recorder<'_> {
+impl Callback for Recorder<'_> {
     fn started(&mut self, plan: &Plan) {
         self.next.started(plan);
     }
 
-    fn stepped(&mut self, report: &StepReport) {
+    fn progressed(&mut self, report: &StepReport) {
         let row = [
             ("step", report.step.to_string()),
             ("seconds", format!("{:.3}", report.seconds)),
@@ -374,7 +374,7 @@ impl Observer for Recorder<'_> {
         ];
         let result = self.timing.write(&row);
         self.note(result);
-        self.next.stepped(report);
+        self.next.progressed(report);
     }
 
     fn validated(&mut self, validation: &Validation, best: bool) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::observer::{Ending, Observer, Plan, StepReport};
+use crate::callback::{Callback, Ending, Plan, StepReport};
 use crate::progress::Validation;
 
 /// Tells of a run on the standard error stream: a progress bar and a line for each validation on a
@@ -91,7 +91,7 @@ impl Default for TerminalObserver {
     }
 }
 
-impl Observer for TerminalObserver {
+impl Callback for TerminalObserver {
     fn started(&mut self, plan: &Plan) {
         self.plan = Some(plan.clone());
         // Where a resumed run stands is not known before its first report.
@@ -126,7 +126,7 @@ impl Observer for TerminalObserver {
         }
     }
 
-    fn stepped(&mut self, report: &StepReport) {
+    fn progressed(&mut self, report: &StepReport) {
         let left = self.seconds_left(report.progress);
         let (done, under_way) = (self.epoch(report.epoch), self.epoch(report.epoch + 1));
         let mut numbers = format!(
@@ -181,6 +181,8 @@ impl Observer for TerminalObserver {
             Ending::Finished => "all epochs are done",
             Ending::OutOfTime => "time is up",
             Ending::NoGain => "validations stopped getting better",
+            Ending::Stopped => "a callback asked for it",
+            Ending::Interrupted(_) => "interrupted",
         };
         self.output.line(&format!("training ended: {why}"));
     }
@@ -309,11 +311,11 @@ mod tests {
             resumed_at: 0,
         });
         for step in 1..50 {
-            observer.stepped(&report(step, step as f64 / 100.0));
+            observer.progressed(&report(step, step as f64 / 100.0));
         }
         // As if five seconds had gone by.
         observer.last_line -= BETWEEN_LINES;
-        observer.stepped(&report(50, 0.5));
+        observer.progressed(&report(50, 0.5));
         let metrics = [("accuracy".to_string(), 0.75)].into_iter().collect();
         observer.validated(
             &Validation {

@@ -12,6 +12,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use scratch_lstm::Key;
 
+use crate::callback::{Callback, Ending, Plan, StepReport};
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::clip;
 use crate::config::TrainingConfig;
@@ -19,7 +20,6 @@ use crate::data::{SequenceData, Start};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::model::SequenceModel;
-use crate::observer::{Ending, Observer, Plan, StepReport};
 use crate::optimizer::with_path_ids;
 use crate::progress::{Clock, Progress, Validation};
 use crate::schedule::Schedule;
@@ -151,7 +151,7 @@ impl<M: SequenceModel> Trainer<M> {
         &mut self,
         train: &impl SequenceData<Batch = M::Batch>,
         valid: &impl SequenceData<Batch = M::Batch>,
-        observer: &mut dyn Observer,
+        observer: &mut dyn Callback,
     ) -> Result<Outcome, TrainError> {
         for (what, windows) in [
             ("training", train.windows()),
@@ -206,7 +206,7 @@ impl<M: SequenceModel> Trainer<M> {
         run: &mut Run<M>,
         train: &impl SequenceData<Batch = M::Batch>,
         valid: &impl SequenceData<Batch = M::Batch>,
-        observer: &mut dyn Observer,
+        observer: &mut dyn Callback,
     ) -> Result<Ending, TrainError> {
         self.progress.finished = false;
         let windows = train.windows();
@@ -252,7 +252,7 @@ impl<M: SequenceModel> Trainer<M> {
         &mut self,
         run: &mut Run<M>,
         train: &impl SequenceData<Batch = M::Batch>,
-        observer: &mut dyn Observer,
+        observer: &mut dyn Callback,
     ) -> Result<(), TrainError> {
         let (epoch, index) = (self.progress.epoch, self.progress.window);
         let autodiff = self.device.clone().autodiff();
@@ -290,7 +290,7 @@ impl<M: SequenceModel> Trainer<M> {
         &mut self,
         run: &mut Run<M>,
         progress: f64,
-        observer: &mut dyn Observer,
+        observer: &mut dyn Callback,
     ) -> Result<(), TrainError> {
         let grads = run.take_mean(&self.model, &self.device);
         let (grads, norm) = match self.config.clip_norm {
@@ -308,7 +308,7 @@ impl<M: SequenceModel> Trainer<M> {
             run.has_reported = true;
             let loss = self.read_losses(run)?;
             let elapsed = run.reported.elapsed().as_secs_f64();
-            observer.stepped(&StepReport {
+            observer.progressed(&StepReport {
                 step: self.progress.step,
                 epoch: self.progress.epoch,
                 progress,
@@ -371,7 +371,7 @@ impl<M: SequenceModel> Trainer<M> {
         &mut self,
         run: &mut Run<M>,
         valid: &impl SequenceData<Batch = M::Batch>,
-        observer: &mut dyn Observer,
+        observer: &mut dyn Callback,
     ) -> Result<(), TrainError> {
         self.read_losses(run)?;
         let began = Instant::now();
@@ -415,7 +415,7 @@ impl<M: SequenceModel> Trainer<M> {
         &mut self,
         run: &Run<M>,
         best: bool,
-        observer: &mut dyn Observer,
+        observer: &mut dyn Callback,
     ) -> Result<(), TrainError> {
         self.clock.seconds = run.seconds();
         if let Some(checkpoints) = &self.checkpoints {

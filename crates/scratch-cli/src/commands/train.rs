@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use scratch_train::Observer;
+use scratch_train::Callback;
 use scratch_train::tasks::{TaskError, classify, forecast, text};
 use serde::Serialize;
 
@@ -59,7 +59,7 @@ impl<C: Serialize> Training<'_, C> {
     fn run<R: Serialize + Summary>(
         self,
         output: Output,
-        train: impl FnOnce(&C, PathBuf, &Device, &mut dyn Observer) -> Result<R, TaskError>,
+        train: impl FnOnce(&C, PathBuf, &Device, &mut dyn Callback) -> Result<R, TaskError>,
     ) -> Result<(), Failure> {
         if self.args.print_config {
             return print_config(&self.config, output);

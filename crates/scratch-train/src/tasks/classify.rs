@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::TaskError;
 use super::session::{self, Ended, Job};
 use crate::baselines;
+use crate::callback::Callback;
 use crate::config::TrainingConfig;
 use crate::data::{
     LabelledConfig, LabelledData, LabelledSplit, LabelledWindows, SplitConfig, Units, Vocabulary,
@@ -18,7 +19,6 @@ use crate::data::{
 use crate::evaluate::evaluate_with;
 use crate::metrics::Confusion;
 use crate::models::{Classifier, ClassifierConfig};
-use crate::observer::Observer;
 use crate::report::{self, ConfusionPlot};
 use crate::run::RunFolder;
 
@@ -130,7 +130,7 @@ pub fn train(
     config: &ClassifyConfig,
     folder: impl Into<PathBuf>,
     device: &Device,
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<ClassifyReport, TaskError> {
     session::train::<Prepared>(config, folder, device, observer)
 }
@@ -144,7 +144,7 @@ pub fn resume(
     run: &RunFolder,
     device: &Device,
     change: impl FnOnce(&mut TrainingConfig),
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<ClassifyReport, TaskError> {
     session::resume::<Prepared>(run, device, change, observer)
 }

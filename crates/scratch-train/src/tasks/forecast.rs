@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::TaskError;
 use super::session::{self, Ended, Job};
 use crate::baselines;
+use crate::callback::Callback;
 use crate::config::TrainingConfig;
 use crate::data::{
     Columns, Forecasts, Scaler, Series, SeriesWindows, Split, SplitConfig, WindowConfig, embedded,
@@ -18,7 +19,6 @@ use crate::data::{
 use crate::evaluate::evaluate_with;
 use crate::metrics::ForecastScores;
 use crate::models::{Forecaster, ForecasterConfig};
-use crate::observer::Observer;
 use crate::optimizer::OptimizerConfig;
 use crate::report::{self, ForecastPlot};
 use crate::run::RunFolder;
@@ -155,7 +155,7 @@ pub fn train(
     config: &ForecastConfig,
     folder: impl Into<PathBuf>,
     device: &Device,
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<ForecastReport, TaskError> {
     session::train::<Prepared>(config, folder, device, observer)
 }
@@ -169,7 +169,7 @@ pub fn resume(
     run: &RunFolder,
     device: &Device,
     change: impl FnOnce(&mut TrainingConfig),
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<ForecastReport, TaskError> {
     session::resume::<Prepared>(run, device, change, observer)
 }

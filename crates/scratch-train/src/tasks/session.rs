@@ -6,10 +6,10 @@ use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::callback::Callback;
 use crate::config::TrainingConfig;
 use crate::data::SequenceData;
 use crate::model::SequenceModel;
-use crate::observer::Observer;
 use crate::progress::Validation;
 use crate::report::{self, LossPlot};
 use crate::run::{Recorder, RunFolder};
@@ -21,7 +21,7 @@ use crate::{Checkpoint, Ending};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ended {
-    /// Why: `finished`, `out_of_time` or `no_gain`.
+    /// Why: `finished`, `out_of_time`, `no_gain`, `stopped` or `interrupted`.
     pub ending: String,
     /// Steps of the optimizer.
     pub steps: u64,
@@ -37,6 +37,8 @@ impl From<Outcome> for Ended {
             Ending::Finished => "finished",
             Ending::OutOfTime => "out_of_time",
             Ending::NoGain => "no_gain",
+            Ending::Stopped => "stopped",
+            Ending::Interrupted(_) => "interrupted",
         };
         Self {
             ending: ending.into(),
@@ -90,7 +92,7 @@ pub(super) fn train<J: Job>(
     config: &J::Config,
     folder: impl Into<PathBuf>,
     device: &Device,
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<J::Report, TaskError> {
     let training = J::training(&mut config.clone()).clone();
     training.validate()?;
@@ -107,7 +109,7 @@ pub(super) fn resume<J: Job>(
     run: &RunFolder,
     device: &Device,
     change: impl FnOnce(&mut TrainingConfig),
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<J::Report, TaskError> {
     let mut config: J::Config = run.config(J::TASK)?;
     change(J::training(&mut config));
@@ -150,7 +152,7 @@ fn finish<J: Job>(
     run: &RunFolder,
     mut trainer: Trainer<J::Model>,
     device: &Device,
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<J::Report, TaskError> {
     let mut recorder = Recorder::new(run, trainer.progress().step, observer)?;
     let [train, valid] = job.parts();

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::TaskError;
 use super::session::{self, Ended, Job};
+use crate::callback::Callback;
 use crate::config::TrainingConfig;
 use crate::data::{Corpus, TextStreams, Units, Vocabulary};
 use crate::evaluate as evaluate_model;
 use crate::generate::Sampling;
 use crate::metrics::{nats_to_bits, perplexity};
 use crate::models::{CharLm, CharLmConfig};
-use crate::observer::Observer;
 use crate::run::RunFolder;
 
 /// The name of the task in `config.toml`.
@@ -121,7 +121,7 @@ pub fn train(
     config: &TextConfig,
     folder: impl Into<PathBuf>,
     device: &Device,
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<TextReport, TaskError> {
     session::train::<Prepared>(config, folder, device, observer)
 }
@@ -135,7 +135,7 @@ pub fn resume(
     run: &RunFolder,
     device: &Device,
     change: impl FnOnce(&mut TrainingConfig),
-    observer: &mut dyn Observer,
+    observer: &mut dyn Callback,
 ) -> Result<TextReport, TaskError> {
     session::resume::<Prepared>(run, device, change, observer)
 }
