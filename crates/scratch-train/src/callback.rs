@@ -65,6 +65,48 @@ pub trait Callback {
 /// Watches nothing.
 impl Callback for () {}
 
+impl<C: Callback + ?Sized> Callback for &mut C {
+    fn started(&mut self, plan: &Plan) {
+        (**self).started(plan);
+    }
+
+    fn stepped(&mut self, step: u64) -> Control {
+        (**self).stepped(step)
+    }
+
+    fn logged(&mut self, row: &StepRow) {
+        (**self).logged(row);
+    }
+
+    fn progressed(&mut self, report: &StepReport) {
+        (**self).progressed(report);
+    }
+
+    fn validated(&mut self, validation: &Validation, best: bool) {
+        (**self).validated(validation, best);
+    }
+
+    fn saved(&mut self, folder: &Path) {
+        (**self).saved(folder);
+    }
+
+    fn warned(&mut self, warning: &str) {
+        (**self).warned(warning);
+    }
+
+    fn ended(&mut self, ending: Ending) {
+        (**self).ended(ending);
+    }
+
+    fn save(&mut self) -> Result<Option<Saved>, TrainError> {
+        (**self).save()
+    }
+
+    fn load(&mut self, saved: &SavedStates) -> Result<(), TrainError> {
+        (**self).load(saved)
+    }
+}
+
 /// What a callback leaves in a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved {

@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::average::AverageConfig;
 use crate::error::TrainError;
+use crate::goal::Goal;
 use crate::optimizer::OptimizerConfig;
+use crate::precision::Precision;
 use crate::schedule::{Schedule, ScheduleConfig};
 
 /// Settings of the training loop. Serializes with serde; an unknown key is an error and a missing
@@ -24,14 +27,69 @@ pub struct TrainingConfig {
     pub schedule: ScheduleConfig,
     /// Longest global norm of the gradient; longer ones are shortened to it.
     pub clip_norm: Option<f64>,
+    /// Largest entry of the gradient; larger ones are set to it, before `clip_norm`.
+    pub clip_value: Option<f64>,
     /// Windows whose gradients are averaged into one step of the optimizer.
     pub accumulate: usize,
     /// Validate every so many steps; at the end of each epoch if absent.
     pub validate_every: Option<usize>,
     /// Stop after so many validations without a better one.
     pub patience: Option<usize>,
+    /// Which validation is the best.
+    pub best_by: Goal,
+    /// What is done about gradients that are not finite.
+    pub non_finite: NonFinite,
+    /// What the model computes in. The weights that are trained are always f32.
+    pub precision: Precision,
+    /// Averaged weights, by which the model is validated and which it ends with.
+    pub average: Option<AverageConfig>,
+    /// Steps between two rows of the record of steps.
+    pub log_every: usize,
+    /// When checkpoints are written and which are kept.
+    pub checkpoints: CheckpointConfig,
     /// Of weights, masks and shuffles.
     pub seed: u64,
+}
+
+/// What is done about a gradient that is not finite.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NonFinite {
+    /// The run ends; the last checkpoint is from before.
+    #[default]
+    Stop,
+    /// The step is left out and counted, and the carried state starts anew. The run ends after
+    /// [`MOST_SKIPPED`] in a row. Each step waits for the device to see whether it is finite.
+    Skip,
+}
+
+/// After so many skipped steps in a row the weights are past saving.
+pub const MOST_SKIPPED: u64 = 100;
+
+/// When checkpoints are written and which are kept. One is written after each validation, at the
+/// end of each epoch and at the end of the run, whatever is set here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between two checkpoints.
+    pub every_steps: Option<usize>,
+    /// Minutes between two checkpoints.
+    pub every_minutes: Option<f64>,
+    /// How many of the newest are kept, beside the best and those that are pinned.
+    pub keep_last: usize,
+    /// If the newest is damaged, the run goes on from the one before it. Otherwise it asks.
+    pub fall_back: bool,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self {
+            every_steps: None,
+            every_minutes: Some(10.0),
+            keep_last: 2,
+            fall_back: false,
+        }
+    }
 }
 
 impl Default for TrainingConfig {
@@ -43,9 +101,16 @@ impl Default for TrainingConfig {
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
             clip_norm: Some(1.0),
+            clip_value: None,
             accumulate: 1,
             validate_every: None,
             patience: None,
+            best_by: Goal::default(),
+            non_finite: NonFinite::default(),
+            precision: Precision::default(),
+            average: None,
+            log_every: 10,
+            checkpoints: CheckpointConfig::default(),
             seed: 0,
         }
     }
@@ -66,6 +131,9 @@ impl TrainingConfig {
         at_least_one("accumulate", Some(self.accumulate))?;
         at_least_one("validate_every", self.validate_every)?;
         at_least_one("patience", self.patience)?;
+        at_least_one("log_every", Some(self.log_every))?;
+        at_least_one("checkpoints.every_steps", self.checkpoints.every_steps)?;
+        at_least_one("checkpoints.keep_last", Some(self.checkpoints.keep_last))?;
         let positive = |field, value: Option<f64>| match value {
             Some(value) if !(value > 0.0 && value.is_finite()) => {
                 Err(TrainError::config(field, "a positive number", value))
@@ -74,6 +142,12 @@ impl TrainingConfig {
         };
         positive("max_time", self.max_time)?;
         positive("clip_norm", self.clip_norm)?;
+        positive("clip_value", self.clip_value)?;
+        positive("checkpoints.every_minutes", self.checkpoints.every_minutes)?;
+        if !(self.best_by.min_gain >= 0.0 && self.best_by.min_gain.is_finite()) {
+            let found = self.best_by.min_gain;
+            return Err(TrainError::config("best_by.min_gain", "0 or more", found));
+        }
         if self.epochs > MOST_EPOCHS {
             let expected = format!("at most {MOST_EPOCHS}");
             return Err(TrainError::config("epochs", expected, self.epochs));

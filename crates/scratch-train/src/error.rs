@@ -27,18 +27,66 @@ pub enum TrainError {
         /// Training or validation.
         what: &'static str,
     },
-    /// The loss is no number any more.
+    /// A loss or a gradient is not finite.
     #[error(
-        "the loss became {loss} at step {step}; {}",
+        "the {what} became {value} at step {step}; {}",
         match last_good { Some(path) => format!("the last good checkpoint is {}", path.display()), None => "no checkpoint had been written".into() }
     )]
     Diverged {
+        /// What is not finite.
+        what: &'static str,
+        /// Not a number or infinite.
+        value: f64,
         /// The optimizer step.
         step: u64,
-        /// Not a number or infinite.
-        loss: f64,
         /// The newest checkpoint from before.
         last_good: Option<PathBuf>,
+    },
+    /// Too many gradients in a row were not finite.
+    #[error("{steps} steps in a row up to step {step} had a gradient that is not finite")]
+    Skipping {
+        /// The optimizer step.
+        step: u64,
+        /// How many were skipped one after another.
+        steps: u64,
+    },
+    /// What the run shares with the one it goes on from is not the same any more.
+    #[error("the run cannot go on as it was: {}", changes.join("; "))]
+    Changed {
+        /// What differs: then and now.
+        changes: Vec<String>,
+    },
+    /// The newest checkpoint cannot be read.
+    #[error(
+        "{reason}; {}",
+        match previous { Some(path) => format!("the checkpoint before it is good: {}", path.display()), None => "there is no good checkpoint before it".into() }
+    )]
+    NewestDamaged {
+        /// What is wrong with it.
+        reason: Box<CheckpointError>,
+        /// The newest one that can be read.
+        previous: Option<PathBuf>,
+    },
+    /// A bug in the model, the data or a backend, or a device that was lost.
+    #[error(
+        "the training panicked after step {step}: {message}; {}",
+        match last_good { Some(path) => format!("the last checkpoint is {}", path.display()), None => "no checkpoint had been written".into() }
+    )]
+    Panicked {
+        /// Steps of the optimizer that were done.
+        step: u64,
+        /// What the panic said.
+        message: String,
+        /// The newest checkpoint.
+        last_good: Option<PathBuf>,
+    },
+    /// A callback could not save or take back what it remembers.
+    #[error("callback `{name}`: {reason}")]
+    Callback {
+        /// Which one.
+        name: String,
+        /// What did not work.
+        reason: String,
     },
     /// A checkpoint could not be written or read.
     #[error(transparent)]
@@ -102,6 +150,16 @@ pub enum CheckpointError {
         expected: String,
         /// Size or hash of the file.
         found: String,
+    },
+    /// Written by another version of this library.
+    #[error("{}: expected a checkpoint of format {expected}, found format {found}", path.display())]
+    Version {
+        /// The manifest.
+        path: PathBuf,
+        /// What this version reads and writes.
+        expected: u32,
+        /// What is there.
+        found: u32,
     },
     /// A file whose content is of another form.
     #[error("{}: {reason}", path.display())]

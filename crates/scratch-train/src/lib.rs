@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod baselines;
+pub mod average;
 pub mod callback;
 pub mod checkpoint;
 pub mod clip;

@@ -64,6 +64,12 @@ pub trait SequenceData {
     /// How many windows an epoch has, the same in each.
     fn windows(&self) -> usize;
 
+    /// SHA-256 of everything the windows are made from. A run goes on only with data of the same;
+    /// without one it cannot tell.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
+
     /// The window `index` of an epoch.
     ///
     /// # Panics

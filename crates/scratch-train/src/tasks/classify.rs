@@ -8,9 +8,8 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::TaskError;
-use super::session::{self, Ended, Job};
+use super::session::{self, Ended, Job, Session};
 use crate::baselines;
-use crate::callback::Callback;
 use crate::config::TrainingConfig;
 use crate::data::{
     LabelledConfig, LabelledData, LabelledSplit, LabelledWindows, SplitConfig, Units, Vocabulary,
@@ -129,10 +128,9 @@ pub struct ClassifyBaselines {
 pub fn train(
     config: &ClassifyConfig,
     folder: impl Into<PathBuf>,
-    device: &Device,
-    observer: &mut dyn Callback,
+    session: Session<'_>,
 ) -> Result<ClassifyReport, TaskError> {
-    session::train::<Prepared>(config, folder, device, observer)
+    session::train::<Prepared>(config, folder, session)
 }
 
 /// Goes on with a run; `change` may alter its settings for the training (more epochs).
@@ -142,11 +140,10 @@ pub fn train(
 /// If the run cannot be read, or as [`train`].
 pub fn resume(
     run: &RunFolder,
-    device: &Device,
     change: impl FnOnce(&mut TrainingConfig),
-    observer: &mut dyn Callback,
+    session: Session<'_>,
 ) -> Result<ClassifyReport, TaskError> {
-    session::resume::<Prepared>(run, device, change, observer)
+    session::resume::<Prepared>(run, change, session)
 }
 
 /// Scores of a run's best model.

@@ -14,7 +14,7 @@ use crate::generate::SamplingError;
 use crate::report::ReportError;
 use crate::run::RunError;
 
-pub use session::Ended;
+pub use session::{Ended, Session};
 
 /// What can end a task.
 #[derive(Debug, Error)]
@@ -34,6 +34,14 @@ pub enum TaskError {
     /// Choosing from logits.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// A signal ended the training; a checkpoint was written.
+    #[error("interrupted by {} after step {step}; all is saved", signal_name(*signal))]
+    Interrupted {
+        /// The signal's number.
+        signal: i32,
+        /// Steps of the optimizer that were done.
+        step: u64,
+    },
     /// What a task was asked for.
     #[error("{what}: expected {expected}, found {found}")]
     Request {
@@ -55,5 +63,13 @@ impl From<CheckpointError> for TaskError {
 impl From<scratch_lstm::ConfigError> for TaskError {
     fn from(error: scratch_lstm::ConfigError) -> Self {
         Self::Train(error.into())
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    match signal {
+        2 => "Ctrl-C".into(),
+        15 => "SIGTERM".into(),
+        other => format!("signal {other}"),
     }
 }

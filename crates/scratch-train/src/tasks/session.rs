@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::callback::Callback;
+use crate::callback::{Callback, Ending};
+use crate::checkpoint::Checkpoint;
+use crate::interrupt::Interrupt;
 use crate::config::TrainingConfig;
 use crate::data::SequenceData;
 use crate::model::SequenceModel;
@@ -14,8 +17,7 @@ use crate::progress::Validation;
 use crate::report::{self, LossPlot};
 use crate::run::{Recorder, RunFolder};
 use crate::tasks::TaskError;
-use crate::trainer::{Outcome, Trainer};
-use crate::{Checkpoint, Ending};
+use crate::trainer::{Outcome, ResumeOptions, Trainer};
 
 /// How the training of a run ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,14 +27,17 @@ pub struct Ended {
     pub ending: String,
     /// Steps of the optimizer.
     pub steps: u64,
+    /// Steps among them that were skipped because a gradient was not finite.
+    #[serde(default)]
+    pub skipped: u64,
     /// Seconds spent, over all resumptions.
     pub seconds: f64,
     /// The validation by which the model was chosen.
     pub best: Validation,
 }
 
-impl From<Outcome> for Ended {
-    fn from(outcome: Outcome) -> Self {
+impl Ended {
+    fn of(outcome: Outcome, best: Validation) -> Self {
         let ending = match outcome.ending {
             Ending::Finished => "finished",
             Ending::OutOfTime => "out_of_time",
@@ -43,8 +48,9 @@ impl From<Outcome> for Ended {
         Self {
             ending: ending.into(),
             steps: outcome.steps,
+            skipped: outcome.skipped,
             seconds: outcome.seconds,
-            best: outcome.best,
+            best,
         }
     }
 }
@@ -87,36 +93,74 @@ pub(super) trait Job: Sized {
     ) -> Result<Self::Report, TaskError>;
 }
 
+/// What a task is trained with beside its settings.
+pub struct Session<'a> {
+    /// The device to train on.
+    pub device: &'a Device,
+    /// Raised, it ends the training after the window under way.
+    pub interrupt: Interrupt,
+    /// Who is told of the training.
+    pub callbacks: Vec<Box<dyn Callback + 'a>>,
+    /// What a resumed run may differ in.
+    pub resume: ResumeOptions,
+    /// The command line, for the record.
+    pub command: Option<String>,
+}
+
+impl<'a> Session<'a> {
+    /// On `device`, with nobody watching.
+    pub fn new(device: &'a Device) -> Self {
+        Self {
+            device,
+            interrupt: Interrupt::new(),
+            callbacks: Vec::new(),
+            resume: ResumeOptions::default(),
+            command: None,
+        }
+    }
+
+    /// Tells `callback` of the training.
+    pub fn with_callback(mut self, callback: impl Callback + 'a) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+}
+
 /// Trains into a new run folder. Settings and data are checked before a file is written.
 pub(super) fn train<J: Job>(
     config: &J::Config,
     folder: impl Into<PathBuf>,
-    device: &Device,
-    observer: &mut dyn Callback,
+    session: Session<'_>,
 ) -> Result<J::Report, TaskError> {
     let training = J::training(&mut config.clone()).clone();
     training.validate()?;
     let job = J::prepare(config.clone(), None)?;
-    let model = job.model(device)?;
-    let run = RunFolder::create(folder, J::TASK, config)?;
+    let trainer = Trainer::new(job.model(session.device)?, training, session.device)?;
+    let (run, _lock) = RunFolder::create(folder)?;
     job.begin(&run)?;
-    let trainer = Trainer::new(model, training, device)?.with_checkpoints(run.checkpoints());
-    finish(&job, &run, trainer, device, observer)
+    run.write_config(J::TASK, config)?;
+    let trainer = trainer.with_checkpoints(run.checkpoints());
+    finish(&job, config, &run, trainer, session)
 }
 
-/// Goes on from a run's last checkpoint.
+/// Goes on from a run's last checkpoint; from the beginning if it was cut off before the first.
 pub(super) fn resume<J: Job>(
     run: &RunFolder,
-    device: &Device,
     change: impl FnOnce(&mut TrainingConfig),
-    observer: &mut dyn Callback,
+    session: Session<'_>,
 ) -> Result<J::Report, TaskError> {
+    let _lock = run.lock()?;
     let mut config: J::Config = run.config(J::TASK)?;
     change(J::training(&mut config));
     let training = J::training(&mut config).clone();
     let job = J::prepare(config.clone(), Some(run))?;
     let checkpoints = run.checkpoints();
-    let trainer = Trainer::resume(job.model(device)?, training.clone(), device, checkpoints)?;
+    let is_new = checkpoints.list()?.is_empty();
+    let mut trainer = Trainer::new(job.model(session.device)?, training.clone(), session.device)?
+        .with_checkpoints(checkpoints);
+    if !is_new {
+        trainer = trainer.resume(&session.resume)?;
+    }
     let done = trainer.progress().epoch;
     if training.epochs < done {
         return Err(TaskError::Request {
@@ -125,8 +169,7 @@ pub(super) fn resume<J: Job>(
             found: training.epochs.to_string(),
         });
     }
-    run.update_config(J::TASK, &config)?;
-    finish(&job, run, trainer, device, observer)
+    finish(&job, &config, run, trainer, session)
 }
 
 /// Scores a run's best model.
@@ -143,28 +186,62 @@ pub(super) fn open<J: Job>(run: &RunFolder) -> Result<J, TaskError> {
 
 /// `model` with the weights of a run's best validation, in its form without autodiff.
 pub(super) fn best_model<M: SequenceModel>(run: &RunFolder, model: M) -> Result<M, TaskError> {
-    let checkpoint = Checkpoint::open(&run.checkpoints().best()?)?;
-    Ok(checkpoint.load_model(model.valid())?)
+    let checkpoint = Checkpoint::open(&run.checkpoints().last()?)?;
+    Ok(checkpoint.load_best_model(model.valid())?)
 }
 
-fn finish<J: Job>(
+fn finish<'a, J: Job>(
     job: &J,
+    config: &J::Config,
     run: &RunFolder,
-    mut trainer: Trainer<J::Model>,
-    device: &Device,
-    observer: &mut dyn Callback,
+    trainer: Trainer<'a, J::Model>,
+    session: Session<'a>,
 ) -> Result<J::Report, TaskError> {
-    let mut recorder = Recorder::new(run, trainer.progress().step, observer)?;
+    let mut trainer = trainer
+        .with_interrupt(session.interrupt)
+        .with_fact("settings", settings(config)?)?;
     let [train, valid] = job.parts();
-    let outcome = trainer.fit(train, valid, &mut recorder)?;
-    recorder.finish()?;
+    // Before a file is written: it may be that the run cannot go on.
+    trainer.check(train, valid)?;
+    run.write_config(J::TASK, config)?;
+    let system = trainer.system(session.command, train, valid);
+    run.write_json("system.json", &system)?;
+    let recorder = Recorder::new(run).accept_changes(session.resume.accept_changes);
+    trainer = trainer.with_callback(recorder);
+    for callback in session.callbacks {
+        trainer = trainer.with_callback(callback);
+    }
+    let outcome = trainer.fit(train, valid)?;
+    if let Ending::Interrupted(signal) = outcome.ending {
+        return Err(TaskError::Interrupted {
+            signal,
+            step: outcome.steps,
+        });
+    }
     plot_loss(run, J::LOSS)?;
-    job.report(
-        run,
-        &trainer.into_best_model(),
-        device,
-        Some(outcome.into()),
-    )
+    let best = outcome.best.clone();
+    let ended = best.map(|best| Ended::of(outcome, best));
+    job.report(run, &trainer.into_best_model(), session.device, ended)
+}
+
+/// The settings of the data and the model, which a run that goes on must not change. Where the data
+/// lie does not matter: their content is compared.
+fn settings(config: &impl Serialize) -> Result<Value, TaskError> {
+    let value = serde_json::to_value(config).map_err(|error| TaskError::Request {
+        what: "settings",
+        expected: "a form in JSON".into(),
+        found: error.to_string(),
+    })?;
+    let Value::Object(mut sections) = value else {
+        return Ok(value);
+    };
+    sections.remove("training");
+    if let Some(Value::Object(data)) = sections.get_mut("data") {
+        for place in ["path", "paths", "extensions"] {
+            data.remove(place);
+        }
+    }
+    Ok(Value::Object(sections))
 }
 
 fn plot_loss(run: &RunFolder, loss: &str) -> Result<(), TaskError> {

@@ -8,8 +8,7 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::TaskError;
-use super::session::{self, Ended, Job};
-use crate::callback::Callback;
+use super::session::{self, Ended, Job, Session};
 use crate::config::TrainingConfig;
 use crate::data::{Corpus, TextStreams, Units, Vocabulary};
 use crate::evaluate as evaluate_model;
@@ -120,10 +119,9 @@ pub struct TextScores {
 pub fn train(
     config: &TextConfig,
     folder: impl Into<PathBuf>,
-    device: &Device,
-    observer: &mut dyn Callback,
+    session: Session<'_>,
 ) -> Result<TextReport, TaskError> {
-    session::train::<Prepared>(config, folder, device, observer)
+    session::train::<Prepared>(config, folder, session)
 }
 
 /// Goes on with a run; `change` may alter its settings for the training (more epochs).
@@ -133,11 +131,10 @@ pub fn train(
 /// If the run cannot be read, or as [`train`].
 pub fn resume(
     run: &RunFolder,
-    device: &Device,
     change: impl FnOnce(&mut TrainingConfig),
-    observer: &mut dyn Callback,
+    session: Session<'_>,
 ) -> Result<TextReport, TaskError> {
-    session::resume::<Prepared>(run, device, change, observer)
+    session::resume::<Prepared>(run, change, session)
 }
 
 /// Scores of a run's best model.

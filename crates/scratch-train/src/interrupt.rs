@@ -1,0 +1,81 @@
+//! Asking a run to end: Ctrl-C, SIGTERM, or another thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Asks a run to end after the window under way: it writes a checkpoint and can go on from there.
+/// Clones ask the same run.
+#[derive(Debug, Clone)]
+pub struct Interrupt {
+    /// The signal, 0 for none.
+    signal: Arc<AtomicUsize>,
+    /// Whether the next signal ends the process at once: before and after the training, and when
+    /// it is not the first.
+    at_once: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// One that only [`request`](Self::request) raises.
+    pub fn new() -> Self {
+        Self {
+            signal: Arc::default(),
+            at_once: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    /// One that Ctrl-C (SIGINT) and SIGTERM raise while a model is trained. A second signal, and
+    /// one before or after the training, ends the process at once with the exit code 128 + signal;
+    /// checkpoints are whole at any instant.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not let the process handle signals.
+    pub fn on_signals() -> std::io::Result<Self> {
+        let interrupt = Self::new();
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first signal does not find its own mark.
+            let at_once = || interrupt.at_once.clone();
+            flag::register_conditional_shutdown(signal, 128 + signal, at_once())?;
+            flag::register_usize(signal, interrupt.signal.clone(), signal as usize)?;
+            flag::register(signal, at_once())?;
+        }
+        Ok(interrupt)
+    }
+
+    /// Asks the run to end, as the signal of that number would.
+    pub fn request(&self, signal: i32) {
+        self.signal.store(signal.unsigned_abs() as usize, Ordering::SeqCst);
+    }
+
+    /// The signal that asked for it.
+    pub fn requested(&self) -> Option<i32> {
+        match self.signal.load(Ordering::SeqCst) {
+            0 => None,
+            signal => i32::try_from(signal).ok(),
+        }
+    }
+
+    /// From now on, until what is returned is dropped, the first signal is left to the run.
+    pub(crate) fn listen(&self) -> Listening {
+        self.at_once.store(false, Ordering::SeqCst);
+        Listening(self.at_once.clone())
+    }
+}
+
+impl Default for Interrupt {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// While this lives, the first signal does not end the process.
+pub(crate) struct Listening(Arc<AtomicBool>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}

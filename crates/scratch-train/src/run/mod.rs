@@ -1,0 +1,343 @@
+//! The folder of a run.
+//!
+//! ```text
+//! RUN/
+//!   config.toml     every setting, resolved
+//!   metrics.csv     a row for each validation: step, epoch, train_loss, valid_loss, valid_*
+//!   steps.csv       a row every so many steps: loss, learning rate, norm of the gradient
+//!   log.jsonl       both, as lines of JSON
+//!   timing.csv      step, seconds, targets_per_second: what no two runs share
+//!   system.json     program, machine, data and seed: what it takes to repeat the run
+//!   checkpoints/    see `checkpoint`
+//!   plots/
+//!   lock            held by the process that trains; free again when it ends, however it ends
+//! ```
+
+mod lock;
+mod record;
+mod recorder;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::callback::{Callback, Ending, Plan, StepReport};
+use crate::checkpoint::{Checkpoints, write_atomically};
+use crate::error::{CheckpointError, TrainError};
+use crate::progress::Validation;
+use crate::settings::Settings;
+
+/// A folder that is no run, or cannot become one.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The place is taken.
+    #[error("{}: expected a new or empty folder, found {found}", path.display())]
+    Taken {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// The folder is no run.
+    #[error("{}: expected a run folder with config.toml, found {found}", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// The settings cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit, with its line.
+        reason: String,
+    },
+    /// A run of another task.
+    #[error("{}: expected a run of the task `{expected}`, found `{found}`", path.display())]
+    OtherTask {
+        /// The folder.
+        path: PathBuf,
+        /// The task asked for.
+        expected: &'static str,
+        /// The task of the run.
+        found: String,
+    },
+    /// The file system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process trains in the folder.
+    #[error("{}: expected a run that nobody trains, found it in use by {holder}", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Which process.
+        holder: String,
+    },
+}
+
+/// The folder of a run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+/// What every run's settings begin with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    task: String,
+}
+
+/// Version of the layout of `config.toml`.
+const FORMAT: u32 = 1;
+
+impl RunFolder {
+    /// A new, empty folder for a run at `root`, and the right to train in it. It becomes a run with
+    /// [`write_config`](Self::write_config), which comes after whatever else a run needs.
+    ///
+    /// # Errors
+    ///
+    /// If something is there already, or the folder cannot be made.
+    pub fn create(root: impl Into<PathBuf>) -> Result<(Self, RunLock), RunError> {
+        let run = Self { root: root.into() };
+        let taken = |found: &str| RunError::Taken {
+            path: run.root.clone(),
+            found: found.into(),
+        };
+        if run.root.is_file() {
+            return Err(taken("a file"));
+        }
+        for folder in [&run.root, &run.plots()] {
+            if let Some(found) = run.occupied()? {
+                return Err(taken(found));
+            }
+            fs::create_dir_all(folder).map_err(io(folder))?;
+        }
+        let lock = run.lock()?;
+        // Somebody else may have been faster.
+        match run.occupied()? {
+            Some(found) => Err(taken(found)),
+            None => Ok((run, lock)),
+        }
+    }
+
+    /// The right to train in the folder, for one process at a time. It ends with the process.
+    ///
+    /// # Errors
+    ///
+    /// If another process has it, or the lock cannot be had.
+    pub fn lock(&self) -> Result<RunLock, RunError> {
+        RunLock::acquire(&self.root)
+    }
+
+    /// Writes the settings of a run, in place of those that were there.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn write_config(&self, task: &str, config: &impl Serialize) -> Result<(), RunError> {
+        let path = self.config_path();
+        let header = Header {
+            format: FORMAT,
+            task: task.into(),
+        };
+        let text = to_toml(&path, &header)? + &to_toml(&path, config)?;
+        write_atomically(&path, text.as_bytes()).map_err(io(&path))
+    }
+
+    /// The run at `root`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, RunError> {
+        let run = Self { root: root.into() };
+        if run.config_path().is_file() {
+            return Ok(run);
+        }
+        let found = match run.root.metadata() {
+            Ok(meta) if meta.is_dir() => "a folder without it".into(),
+            Ok(_) => "a file".into(),
+            Err(error) if error.kind() == ErrorKind::NotFound => "nothing of that name".into(),
+            Err(error) => error.to_string(),
+        };
+        Err(RunError::NotARun {
+            path: run.root,
+            found,
+        })
+    }
+
+    /// The task of the run.
+    ///
+    /// # Errors
+    ///
+    /// If the settings cannot be read.
+    pub fn task(&self) -> Result<String, RunError> {
+        Ok(self.read_config()?.0.task)
+    }
+
+    /// The settings of a run of `task`.
+    ///
+    /// # Errors
+    ///
+    /// If the run is of another task, or a key is unknown or does not fit.
+    pub fn config<C: for<'a> Deserialize<'a>>(&self, task: &'static str) -> Result<C, RunError> {
+        let (header, rest) = self.read_config()?;
+        if header.task != task {
+            return Err(RunError::OtherTask {
+                path: self.root.clone(),
+                expected: task,
+                found: header.task,
+            });
+        }
+        rest.read().map_err(|reason| RunError::Config {
+            path: self.config_path(),
+            reason,
+        })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `config.toml`.
+    pub fn config_path(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// Where plots go.
+    pub fn plots(&self) -> PathBuf {
+        self.root.join("plots")
+    }
+
+    /// The checkpoints.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.root.join("checkpoints"))
+    }
+
+    /// Writes `value` as JSON beside the settings.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RunError> {
+        let path = self.root.join(name);
+        let bytes = serde_json::to_vec_pretty(value).map_err(|error| RunError::Config {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        write_atomically(&path, &bytes).map_err(io(&path))
+    }
+
+    /// Reads what [`write_json`](Self::write_json) wrote.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is of another form.
+    pub fn read_json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T, RunError> {
+        let path = self.root.join(name);
+        let bytes = fs::read(&path).map_err(io(&path))?;
+        serde_json::from_slice(&bytes).map_err(|error| RunError::Config {
+            path,
+            reason: error.to_string(),
+        })
+    }
+
+    /// The validations written so far.
+    ///
+    /// # Errors
+    ///
+    /// If `metrics.csv` cannot be read.
+    pub fn curve(&self) -> Result<Vec<CurvePoint>, TrainError> {
+        let path = self.metrics_path();
+        let mut reader = csv::Reader::from_path(&path).map_err(|error| csv_error(&path, error))?;
+        let rows = reader.deserialize();
+        rows.collect::<Result<_, _>>()
+            .map_err(|error| csv_error(&path, error))
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.root.join(recorder::METRICS)
+    }
+
+    /// What is in the folder that a new run would not have made.
+    fn occupied(&self) -> Result<Option<&'static str>, RunError> {
+        if self.config_path().exists() {
+            return Ok(Some("another run"));
+        }
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io(&self.root)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(io(&self.root))?;
+            let name = entry.file_name();
+            let is_ours = name == lock::LOCK
+                || name == "plots" && fs::read_dir(entry.path()).is_ok_and(|mut all| all.next().is_none());
+            if !is_ours {
+                return Ok(Some("files"));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_config(&self) -> Result<(Header, Settings), RunError> {
+        let path = self.config_path();
+        let text = fs::read_to_string(&path).map_err(io(&path))?;
+        let invalid = |reason| RunError::Config {
+            path: path.clone(),
+            reason,
+        };
+        let mut settings = Settings::parse(text).map_err(invalid)?;
+        let header: Header = settings.take(&["format", "task"]).read().map_err(invalid)?;
+        if header.format != FORMAT {
+            return Err(RunError::Config {
+                path: path.clone(),
+                reason: format!("expected format {FORMAT}, found {}", header.format),
+            });
+        }
+        Ok((header, settings))
+    }
+}
+
+/// A row of `metrics.csv`, without the task's own metrics.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct CurvePoint {
+    /// The optimizer step.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: usize,
+    /// Mean training loss since the row before.
+    pub train_loss: f64,
+    /// Loss on the validation data.
+    pub valid_loss: f64,
+}
+
+fn to_toml(path: &Path, value: &impl Serialize) -> Result<String, RunError> {
+    toml::to_string(value).map_err(|error| RunError::Config {
+        path: path.into(),
+        reason: error.to_string(),
+    })
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
+    let path = path.to_path_buf();
+    move |source| RunError::Io { path, source }
+}
+
+fn csv_error(path: &Path, error: csv::Error) -> TrainError {
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+    TrainError::io(path, source)
+}

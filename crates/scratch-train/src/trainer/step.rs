@@ -1,0 +1,194 @@
+//! A window, and a step of the optimizer.
+
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+
+use super::Trainer;
+use super::fit::Run;
+use crate::callback::{StepReport, StepRow};
+use crate::config::{MOST_SKIPPED, NonFinite};
+use crate::data::{SequenceData, Start};
+use crate::error::TrainError;
+use crate::gradients;
+use crate::model::SequenceModel;
+use crate::precision::{self, Precision};
+use crate::progress::BestWeights;
+use crate::schedule::Place;
+use crate::step::train_window;
+
+/// Seconds between two reports.
+const REPORT_SECONDS: f64 = 0.2;
+
+impl<M: SequenceModel> Trainer<'_, M> {
+    /// One window, and a step of the optimizer if enough windows are in.
+    pub(super) fn window(
+        &mut self,
+        run: &mut Run<M>,
+        train: &impl SequenceData<Batch = M::Batch>,
+    ) -> Result<(), TrainError> {
+        let (epoch, index) = (self.progress.epoch, self.progress.window);
+        let place = self.place(run, train.windows());
+        let window = train.window(epoch, index, &self.device.clone().autodiff());
+        let carried = match &window.start {
+            Start::Fresh => None,
+            _ => self.carried.take(),
+        };
+        let key = self.key.child("step").child(epoch).child(index);
+        let mut trained = match self.config.precision {
+            Precision::F32 => train_window(&self.model, &window, carried, &key),
+            lower => {
+                let model = run.lowered.take();
+                let model = model.unwrap_or_else(|| precision::lowered(&self.model, lower));
+                let mut trained = train_window(&model, &window, carried, &key);
+                trained.grads = precision::raised(trained.grads, &self.model);
+                run.lowered = Some(model);
+                trained
+            }
+        };
+        self.carried = Some(trained.state);
+        run.reported_targets += trained.targets;
+        let step = self.progress.step + 1;
+        run.losses.add_loss(trained.loss, trained.targets, step);
+
+        // Windows weigh as much as they have targets.
+        if self.config.accumulate > 1 {
+            let weight = trained.targets as f64;
+            trained.grads = gradients::scale_by(trained.grads, &self.model, weight);
+        }
+        self.gradients = Some(match self.gradients.take() {
+            Some(sum) => gradients::add(sum, trained.grads, &self.model),
+            None => trained.grads,
+        });
+        self.progress.accumulated.windows += 1;
+        self.progress.accumulated.targets += trained.targets as u64;
+        self.progress.window += 1;
+        let is_full = self.progress.accumulated.windows == self.config.accumulate;
+        if is_full || self.progress.window == train.windows() {
+            self.optimize(run, &place)?;
+        }
+        Ok(())
+    }
+
+    /// One step of the optimizer with the mean gradient over all targets since the last: what one
+    /// window with all of them would have given.
+    fn optimize(&mut self, run: &mut Run<M>, place: &Place) -> Result<(), TrainError> {
+        let mut grads = self.gradients.take().unwrap_or_default();
+        let accumulated = std::mem::take(&mut self.progress.accumulated);
+        if self.config.accumulate > 1 {
+            let share = 1.0 / accumulated.targets as f64;
+            grads = gradients::scale_by(grads, &self.model, share);
+        }
+        if let Some(most) = self.config.clip_value {
+            grads = gradients::clip_value(grads, &self.model, most);
+        }
+        let (grads, norm) = match self.config.clip_norm {
+            Some(most) => gradients::clip_global_norm(grads, &self.model, most),
+            None => {
+                let norm = gradients::global_norm(&grads, &self.model);
+                (grads, norm)
+            }
+        };
+        self.progress.step += 1;
+        let learning_rate = self.schedule.at(place);
+        if !self.is_to_be_skipped(run, norm.as_ref())? {
+            if let Some(norm) = norm {
+                run.losses.add_norm(norm, self.progress.step);
+            }
+            self.model = self
+                .optimizer
+                .step(learning_rate, self.model.clone(), grads);
+            run.lowered = None;
+            if let Some(average) = &mut self.average {
+                average.after_step(&self.model, place);
+            }
+            if self.progress.best_weights != BestWeights::None {
+                self.progress.best_weights = BestWeights::Own;
+            }
+        }
+        self.log(run, learning_rate)?;
+        self.report(run, place, learning_rate)
+    }
+
+    /// Whether the step is left out because its gradient is not finite. The state that led to it
+    /// is not carried on.
+    fn is_to_be_skipped(
+        &mut self,
+        run: &mut Run<M>,
+        norm: Option<&Tensor<1>>,
+    ) -> Result<bool, TrainError> {
+        if self.config.non_finite == NonFinite::Stop || norm.is_none_or(gradients::is_finite) {
+            self.progress.skipped_in_a_row = 0;
+            return Ok(false);
+        }
+        run.losses.forget(self.progress.step);
+        run.losses.last_norm = None;
+        self.carried = None;
+        self.progress.skipped += 1;
+        self.progress.skipped_in_a_row += 1;
+        match self.progress.skipped_in_a_row {
+            steps if steps >= MOST_SKIPPED => Err(TrainError::Skipping {
+                step: self.progress.step,
+                steps,
+            }),
+            _ => Ok(true),
+        }
+    }
+
+    /// A row of the record, if it is due.
+    fn log(&mut self, run: &mut Run<M>, learning_rate: f64) -> Result<(), TrainError> {
+        if !self
+            .progress
+            .step
+            .is_multiple_of(self.config.log_every as u64)
+        {
+            return Ok(());
+        }
+        self.read_losses(run)?;
+        let mean = std::mem::take(&mut self.progress.row);
+        // Every step since the last row was skipped: there is no loss to speak of.
+        if mean.is_empty() {
+            return Ok(());
+        }
+        let row = StepRow {
+            step: self.progress.step,
+            epoch: self.progress.epoch,
+            loss: mean.mean(),
+            learning_rate,
+            grad_norm: run.losses.last_norm,
+            skipped: self.progress.skipped,
+        };
+        self.tell(|callback| callback.logged(&row));
+        Ok(())
+    }
+
+    /// Tells whoever looks on, a few times a second; the first step always is told, so that even
+    /// the shortest run leaves a report.
+    fn report(
+        &mut self,
+        run: &mut Run<M>,
+        place: &Place,
+        learning_rate: f64,
+    ) -> Result<(), TrainError> {
+        let elapsed = run.reported.elapsed().as_secs_f64();
+        if run.has_reported && elapsed < REPORT_SECONDS {
+            return Ok(());
+        }
+        run.has_reported = true;
+        let loss = self.read_losses(run)?;
+        let report = StepReport {
+            step: self.progress.step,
+            epoch: self.progress.epoch,
+            progress: place.share,
+            loss: loss.unwrap_or_else(|| self.progress.train.mean()),
+            learning_rate,
+            grad_norm: run.losses.last_norm,
+            targets_per_second: run.reported_targets as f64 / elapsed.max(1e-9),
+            seconds: run.seconds(),
+        };
+        self.tell(|callback| callback.progressed(&report));
+        run.reported = Instant::now();
+        run.reported_targets = 0;
+        Ok(())
+    }
+}
