@@ -14,11 +14,11 @@ use scratch_lstm::Key;
 
 use crate::callback::{Callback, Ending, Plan, StepReport};
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::clip;
 use crate::config::TrainingConfig;
 use crate::data::{SequenceData, Start};
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
+use crate::gradients;
 use crate::model::SequenceModel;
 use crate::optimizer::with_path_ids;
 use crate::progress::{Clock, Progress, Validation};
@@ -294,7 +294,7 @@ impl<M: SequenceModel> Trainer<M> {
     ) -> Result<(), TrainError> {
         let grads = run.take_mean(&self.model, &self.device);
         let (grads, norm) = match self.config.clip_norm {
-            Some(max_norm) => clip::clip_global_norm(grads, &self.model, max_norm),
+            Some(max_norm) => gradients::clip_global_norm(grads, &self.model, max_norm),
             None => (grads, None),
         };
         let learning_rate = run.schedule.at(progress);
@@ -497,7 +497,7 @@ impl<M: Module> Run<M> {
     ) {
         let grads = if of > 1 {
             let weight = Tensor::from_floats([targets as f32], device);
-            clip::scale(grads, model, &weight)
+            gradients::scale(grads, model, &weight)
         } else {
             grads
         };
@@ -516,7 +516,7 @@ impl<M: Module> Run<M> {
             return grads;
         }
         let factor = Tensor::from_floats([1.0 / weight as f32], device);
-        clip::scale(grads, model, &factor)
+        gradients::scale(grads, model, &factor)
     }
 }
 
