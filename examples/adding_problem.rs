@@ -57,9 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         learning_rate: 1e-2,
         ..TrainingConfig::default()
     };
-    let mut observer = TerminalObserver::new().with_loss_unit("mean squared error");
-    let mut trainer = Trainer::new(model, config, &device)?;
-    let outcome = trainer.fit(&train, &valid, &mut observer)?;
+    let progress = TerminalObserver::new().with_loss_unit("mean squared error");
+    let mut trainer = Trainer::new(model, config, &device)?.with_callback(progress);
+    let outcome = trainer.fit(&train, &valid)?;
 
     println!("sequences of {steps} steps, mean squared error of the sum");
     println!("  always 1    {:.5}", 1.0 / 6.0);

@@ -61,9 +61,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         learning_rate: 1e-2,
         ..TrainingConfig::default()
     };
-    let mut observer = TerminalObserver::new().with_loss_unit("nats per character");
-    let mut trainer = Trainer::new(model, training, &device)?;
-    let outcome = trainer.fit(&train, &valid, &mut observer)?;
+    let progress = TerminalObserver::new().with_loss_unit("nats per character");
+    let mut trainer = Trainer::new(model, training, &device)?.with_callback(progress);
+    let outcome = trainer.fit(&train, &valid)?;
 
     let nats = outcome.best.valid.loss;
     println!(

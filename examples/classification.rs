@@ -54,9 +54,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         learning_rate: 6e-3,
         ..TrainingConfig::default()
     };
-    let mut observer = TerminalObserver::new().with_loss_unit("nats per name");
-    let mut trainer = Trainer::new(model, config, &device)?;
-    trainer.fit(&train, &valid, &mut observer)?;
+    let progress = TerminalObserver::new().with_loss_unit("nats per name");
+    let mut trainer = Trainer::new(model, config, &device)?.with_callback(progress);
+    trainer.fit(&train, &valid)?;
     let model = trainer.into_best_model();
 
     // A classifier has to beat whoever has only counted the languages.

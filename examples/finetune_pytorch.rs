@@ -63,9 +63,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         learning_rate: 2e-3,
         ..TrainingConfig::default()
     };
-    let mut observer = TerminalObserver::new().with_loss_unit("nats per character");
-    let mut trainer = Trainer::new(model, config, &device)?;
-    let outcome = trainer.fit(&train, &valid, &mut observer)?;
+    let progress = TerminalObserver::new().with_loss_unit("nats per character");
+    let mut trainer = Trainer::new(model, config, &device)?.with_callback(progress);
+    let outcome = trainer.fit(&train, &valid)?;
 
     println!("bits per character on Rust sources that it was not trained on:");
     println!("  as it came         {:.3}", nats_to_bits(before));

@@ -58,9 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         optimizer: OptimizerConfig::adam_w(0.3),
         ..TrainingConfig::default()
     };
-    let mut observer = TerminalObserver::new().with_loss_unit("mean squared error, scaled");
-    let mut trainer = Trainer::new(model, config, &device)?;
-    trainer.fit(&train, &valid, &mut observer)?;
+    let progress = TerminalObserver::new().with_loss_unit("mean squared error, scaled");
+    let mut trainer = Trainer::new(model, config, &device)?.with_callback(progress);
+    trainer.fit(&train, &valid)?;
     let model = trainer.into_best_model();
 
     // The test part, window by window, back in the series' own units.

@@ -17,7 +17,10 @@
 //! | `dropout`, `init` | what is random is the same everywhere |
 //! | `training_curve` | ten steps of training are burn's and PyTorch's |
 //! | `truncated_bptt` | what windows cut off the gradient, and what they do not |
-//! | `trainer` | the loop, its checkpoints, and going on from them |
+//! | `trainer` | the loop: gradients, accumulation, clipping, and how a run ends |
+//! | `resume` | a run that was cut off and goes on is the run that was not |
+//! | `checkpoints` | what is kept, and what happens to files that are damaged or cannot be written |
+//! | `crash_resume` | a process that is killed at any instant loses nothing |
 //! | `growth` | memory grows linearly in the number of steps |
 //! | `weights` | weights in other layouts and files |
 //!
@@ -33,6 +36,7 @@ pub mod compare;
 pub mod golden;
 pub mod probe;
 pub mod random;
+pub mod runs;
 pub mod toy;
 
 pub use backend::{device, dtypes, is_gpu, say};

@@ -13,7 +13,7 @@ use scratch_tests::probe::{Cotangents, Sequence, probe};
 use scratch_tests::{
     Named, PATHS, Tolerance, Values, assert_all_close, assert_close, device, dtypes,
 };
-use scratch_train::clip::clip_global_norm;
+use scratch_train::gradients::clip_global_norm;
 use scratch_train::loss::cross_entropy;
 
 /// The goldens are in f32 whatever the module computes in, and PyTorch's sigmoid and tanh are

@@ -205,7 +205,7 @@ fn of_the_trainer(data: &ToyData, windows: usize) -> Named {
     let model = Toy::new(3, 0.0, &device());
     let before = parameters(&model);
     let mut trainer = Trainer::new(model, config, &device()).unwrap();
-    let outcome = trainer.fit(data, data, &mut ()).unwrap();
+    let outcome = trainer.fit(data, data).unwrap();
     assert_eq!(outcome.steps, 1);
     let mut moved = before;
     for (name, after) in parameters(trainer.model()) {

@@ -24,7 +24,8 @@ Examples:
   scratch devices                              what there is to train on
 
 Results go to standard output, progress and messages to standard error.
-Exit code 2: something in the input, settings or run folder does not fit. 1: a run failed on its way."
+Exit code 2: something in the input, settings or run folder does not fit. 1: a run failed on its way.
+130, 143: Ctrl-C or SIGTERM; all is saved, and scratch resume goes on."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -72,9 +73,11 @@ Examples:
   scratch resume runs/forecast-1               finish a run that was cut off
   scratch resume runs/forecast-1 --epochs 50   train on, to 50 epochs in all
   scratch resume runs/text-1 --max-time 10m    train on, to 10 minutes in all
+  scratch resume runs/text-1 --fall-back       go on although the newest checkpoint is damaged
 
 A run goes on with the settings and the data named in its config.toml; the new limits are written
-into it.")]
+into it. On the same program and machine the result is, to the last bit, that of a run that was never
+cut off.")]
 pub struct ResumeArgs {
     /// The run folder
     pub run: PathBuf,
@@ -84,6 +87,12 @@ pub struct ResumeArgs {
     /// Time in all, that already spent included: 90s, 3m, 1h30m
     #[arg(long, value_name = "TIME", value_parser = seconds, allow_negative_numbers = true)]
     pub max_time: Option<f64>,
+    /// Go on although the data, the settings or the records are not those of the checkpoint
+    #[arg(long)]
+    pub accept_changes: bool,
+    /// If the newest checkpoint is damaged, go on from the one before it
+    #[arg(long)]
+    pub fall_back: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
 }

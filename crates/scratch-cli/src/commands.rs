@@ -7,10 +7,13 @@ mod generate;
 mod resume;
 mod train;
 
+use std::path::Path as FilePath;
+
 use burn::tensor::{DType, Device};
 use scratch_lstm::{Path, PathChoice};
+use scratch_train::Interrupt;
 use scratch_train::backend::{self, Backend, Chosen};
-use scratch_train::tasks::TaskError;
+use scratch_train::tasks::{Session, TaskError};
 use scratch_train::terminal::TerminalObserver;
 
 use crate::args::{Cli, Command, DeviceArgs};
@@ -69,13 +72,30 @@ fn describe(chosen: &Chosen) -> String {
     format!("device: {chosen}")
 }
 
+/// What a training on `device` goes with: somebody who watches, and signals that end it.
+fn session<'a>(
+    device: &'a Device,
+    observer: &'a mut TerminalObserver,
+) -> Result<Session<'a>, Failure> {
+    let mut session = Session::new(device).with_callback(observer);
+    session.interrupt = Interrupt::on_signals().map_err(|error| {
+        Failure::running(
+            format!("signals cannot be handled: {error}"),
+            "run it where processes may handle Ctrl-C",
+        )
+    })?;
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    session.command = Some(words.collect::<Vec<_>>().join(" "));
+    Ok(session)
+}
+
 /// Says which of its phases a training failed in.
-fn failed(error: &TaskError, observer: &TerminalObserver) -> Failure {
+fn failed(error: &TaskError, run: &FilePath, observer: &TerminalObserver) -> Failure {
     let phase = match observer.plan() {
         Some(_) => Phase::Training,
         None => Phase::Preparing,
     };
-    Failure::task(error, phase)
+    Failure::task(error, phase).of_run(run)
 }
 
 /// A task that this program does not have.

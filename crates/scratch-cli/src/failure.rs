@@ -2,12 +2,15 @@
 //! an exit code.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use scratch_train::data::DataError;
 use scratch_train::run::RunError;
 use scratch_train::tasks::TaskError;
 use scratch_train::{BackendError, CheckpointError, TrainError};
+
+use crate::summary::shell_word;
 
 /// Why the program ends without a result.
 #[derive(Debug)]
@@ -50,9 +53,23 @@ impl Failure {
         }
     }
 
+    /// Names the run in what is to be done: `RUN` stands for it.
+    pub fn of_run(mut self, run: &Path) -> Self {
+        let run = shell_word(&run.display().to_string());
+        self.help = self.help.replace("RUN", &run);
+        self
+    }
+
     /// The error of a task.
     pub fn task(error: &TaskError, phase: Phase) -> Self {
         let help = help(error);
+        if let TaskError::Train(TrainError::Interrupted { signal, .. }) = error {
+            return Self {
+                cause: error.to_string(),
+                help,
+                code: 128 + *signal as u8,
+            };
+        }
         if phase == Phase::Training || matches!(error, TaskError::Report(_)) {
             Self::running(error.to_string(), help)
         } else {
@@ -64,7 +81,8 @@ impl Failure {
     pub fn print(&self) -> ExitCode {
         let mut stderr = std::io::stderr();
         // Nobody is left to be told if this fails.
-        let _ = writeln!(stderr, "error: {}", one_line(&self.cause));
+        let word = if self.code > 128 { "stopped" } else { "error" };
+        let _ = writeln!(stderr, "{word}: {}", one_line(&self.cause));
         let _ = writeln!(stderr, "help: {}", one_line(&self.help));
         ExitCode::from(self.code)
     }
@@ -191,6 +209,23 @@ fn train_help(error: &TrainError) -> String {
               scratch evaluate RUN"
             .into(),
         TrainError::Diverged { .. } => "train again with a lower --learning-rate".into(),
+        TrainError::Interrupted { .. } => "go on with: scratch resume RUN".into(),
+        TrainError::Skipping { .. } => "train again with a lower --learning-rate".into(),
+        TrainError::Changed { .. } => {
+            "restore what differs, or, if it is meant so: scratch resume \
+                                       RUN --accept-changes"
+                .into()
+        }
+        TrainError::NewestDamaged {
+            previous: Some(_), ..
+        } => "scratch resume RUN --fall-back goes on from the one before".into(),
+        TrainError::NewestDamaged { .. } => "restore the file from a copy, or train again".into(),
+        TrainError::Panicked { .. } => {
+            "scratch resume RUN goes on from the last checkpoint; if it \
+                                        happens again, please report it"
+                .into()
+        }
+        TrainError::Callback { .. } => "please report it".into(),
         TrainError::Checkpoint(error) => checkpoint_help(error).into(),
         TrainError::Io { .. } => DISK.into(),
     }
@@ -200,7 +235,10 @@ fn checkpoint_help(error: &CheckpointError) -> &'static str {
     match error {
         CheckpointError::Io { .. } => DISK,
         CheckpointError::NotACheckpoint { .. } => {
-            "the run was cut off before its first validation, or is damaged: train again"
+            "the run was cut off before its first checkpoint: scratch resume RUN"
+        }
+        CheckpointError::Version { .. } => {
+            "go on with the version of the program that wrote it, or train again"
         }
         CheckpointError::Damaged { .. } | CheckpointError::Format { .. } => {
             "restore the file from a copy, or train again"
@@ -220,7 +258,9 @@ fn run_help(error: &RunError) -> &'static str {
         RunError::Config { .. } => "correct or restore the file",
         RunError::OtherTask { .. } => "name a run of that task",
         RunError::Io { .. } => DISK,
-        RunError::Write(error) => checkpoint_help(error),
+        RunError::Locked { .. } => {
+            "wait until it ends, or end it; a run is trained by one at a time"
+        }
     }
 }
 

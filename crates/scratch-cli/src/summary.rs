@@ -170,7 +170,7 @@ fn program() -> String {
 }
 
 /// A path as it can be typed.
-fn shell_word(path: &str) -> String {
+pub fn shell_word(path: &str) -> String {
     if path.contains(char::is_whitespace) {
         format!("'{path}'")
     } else {

@@ -65,47 +65,55 @@ pub trait Callback {
 /// Watches nothing.
 impl Callback for () {}
 
-impl<C: Callback + ?Sized> Callback for &mut C {
-    fn started(&mut self, plan: &Plan) {
-        (**self).started(plan);
-    }
+/// What points to a callback is one.
+macro_rules! through_pointer {
+    ($pointer:ty) => {
+        impl<C: Callback + ?Sized> Callback for $pointer {
+            fn started(&mut self, plan: &Plan) {
+                (**self).started(plan);
+            }
 
-    fn stepped(&mut self, step: u64) -> Control {
-        (**self).stepped(step)
-    }
+            fn stepped(&mut self, step: u64) -> Control {
+                (**self).stepped(step)
+            }
 
-    fn logged(&mut self, row: &StepRow) {
-        (**self).logged(row);
-    }
+            fn logged(&mut self, row: &StepRow) {
+                (**self).logged(row);
+            }
 
-    fn progressed(&mut self, report: &StepReport) {
-        (**self).progressed(report);
-    }
+            fn progressed(&mut self, report: &StepReport) {
+                (**self).progressed(report);
+            }
 
-    fn validated(&mut self, validation: &Validation, best: bool) {
-        (**self).validated(validation, best);
-    }
+            fn validated(&mut self, validation: &Validation, best: bool) {
+                (**self).validated(validation, best);
+            }
 
-    fn saved(&mut self, folder: &Path) {
-        (**self).saved(folder);
-    }
+            fn saved(&mut self, folder: &Path) {
+                (**self).saved(folder);
+            }
 
-    fn warned(&mut self, warning: &str) {
-        (**self).warned(warning);
-    }
+            fn warned(&mut self, warning: &str) {
+                (**self).warned(warning);
+            }
 
-    fn ended(&mut self, ending: Ending) {
-        (**self).ended(ending);
-    }
+            fn ended(&mut self, ending: Ending) {
+                (**self).ended(ending);
+            }
 
-    fn save(&mut self) -> Result<Option<Saved>, TrainError> {
-        (**self).save()
-    }
+            fn save(&mut self) -> Result<Option<Saved>, TrainError> {
+                (**self).save()
+            }
 
-    fn load(&mut self, saved: &SavedStates) -> Result<(), TrainError> {
-        (**self).load(saved)
-    }
+            fn load(&mut self, saved: &SavedStates) -> Result<(), TrainError> {
+                (**self).load(saved)
+            }
+        }
+    };
 }
+
+through_pointer!(&mut C);
+through_pointer!(Box<C>);
 
 /// What a callback leaves in a checkpoint.
 #[derive(Debug, Clone, PartialEq)]

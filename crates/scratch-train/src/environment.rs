@@ -112,6 +112,9 @@ mod tests {
         };
         let differences = there.differences(&here);
         assert_eq!(differences.len(), 2);
-        assert_eq!(differences[0], format!("lstm (raw then, {} now)", here.lstm));
+        assert_eq!(
+            differences[0],
+            format!("lstm (raw then, {} now)", here.lstm)
+        );
     }
 }

@@ -42,6 +42,18 @@ pub enum TrainError {
         /// The newest checkpoint from before.
         last_good: Option<PathBuf>,
     },
+    /// A signal, or another thread, asked the run to end. It can go on from its last checkpoint.
+    #[error("interrupted by {} after step {step}; {}", signal_name(*signal),
+        match last_good { Some(path) => format!("all is saved in {}", path.display()), None => "nothing is saved, for there is no place for checkpoints".into() }
+    )]
+    Interrupted {
+        /// The signal's number.
+        signal: i32,
+        /// Steps of the optimizer that were done.
+        step: u64,
+        /// The newest checkpoint.
+        last_good: Option<PathBuf>,
+    },
     /// Too many gradients in a row were not finite.
     #[error("{steps} steps in a row up to step {step} had a gradient that is not finite")]
     Skipping {
@@ -119,6 +131,14 @@ impl TrainError {
             path: path.into(),
             source,
         }
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    match signal {
+        2 => "Ctrl-C".into(),
+        15 => "SIGTERM".into(),
+        other => format!("signal {other}"),
     }
 }
 

@@ -47,7 +47,8 @@ impl Interrupt {
 
     /// Asks the run to end, as the signal of that number would.
     pub fn request(&self, signal: i32) {
-        self.signal.store(signal.unsigned_abs() as usize, Ordering::SeqCst);
+        self.signal
+            .store(signal.unsigned_abs() as usize, Ordering::SeqCst);
     }
 
     /// The signal that asked for it.

@@ -3,22 +3,27 @@
 //! A model implements [`SequenceModel`], data implement [`data::SequenceData`], and a [`Trainer`]
 //! brings them together on any backend.
 
+pub mod average;
 pub mod backend;
 pub mod baselines;
-pub mod average;
 pub mod callback;
 pub mod checkpoint;
-pub mod clip;
 mod config;
 pub mod data;
+pub mod disk;
+pub mod environment;
 pub mod error;
 pub mod evaluate;
 pub mod generate;
+mod goal;
+pub mod gradients;
+mod interrupt;
 pub mod loss;
 pub mod metrics;
 mod model;
 pub mod models;
 pub mod optimizer;
+pub mod precision;
 pub mod progress;
 pub mod report;
 pub mod run;
@@ -29,12 +34,16 @@ pub mod tasks;
 pub mod terminal;
 mod trainer;
 
+pub use average::AverageConfig;
 pub use backend::{Backend, BackendError, Chosen};
-pub use callback::{Callback, Ending, Plan, StepReport};
+pub use callback::{Callback, Control, Ending, Plan, StepReport, StepRow};
 pub use checkpoint::{Checkpoint, Checkpoints};
-pub use config::TrainingConfig;
+pub use config::{CheckpointConfig, MOST_SKIPPED, NonFinite, TrainingConfig};
 pub use error::{CheckpointError, TrainError};
 pub use evaluate::{Evaluation, evaluate, evaluate_with};
+pub use goal::{Direction, Goal};
+pub use interrupt::Interrupt;
 pub use model::{SequenceModel, StepOutput};
-pub use run::RunFolder;
-pub use trainer::{Outcome, Trainer};
+pub use precision::Precision;
+pub use run::{RunFolder, RunLock};
+pub use trainer::{Outcome, ResumeOptions, Trainer};

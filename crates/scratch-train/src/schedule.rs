@@ -47,6 +47,20 @@ impl Default for ScheduleConfig {
     }
 }
 
+/// STUB
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleState {}
+/// STUB
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// s
+    pub step: u64,
+    /// e
+    pub epoch: f64,
+    /// s
+    pub share: f64,
+}
+
 /// A schedule on its way.
 pub(crate) struct Schedule {
     scheduler: ModuleLrScheduler,
@@ -89,8 +103,16 @@ impl Schedule {
         })
     }
 
+    pub(crate) fn at(&mut self, place: &Place) -> f64 {
+        self.at_share(place.share)
+    }
+    pub(crate) fn observe(&mut self, _cost: f64) {}
+    pub(crate) fn state(&self) -> ScheduleState {
+        ScheduleState {}
+    }
+    pub(crate) fn restore(&mut self, _: &ScheduleState) {}
     /// The learning rate when `progress` (0 to 1) of the run is done. Progress never falls.
-    pub(crate) fn at(&mut self, progress: f64) -> f64 {
+    pub(crate) fn at_share(&mut self, progress: f64) -> f64 {
         let target = (progress.clamp(0.0, 1.0) * TICKS as f64) as usize;
         while self.tick.is_none_or(|tick| tick < target) {
             self.learning_rate = self.scheduler.step().base();
@@ -131,18 +153,18 @@ mod tests {
             floor: 0.25,
         };
         let schedule = || Schedule::new(&config, 0.4).unwrap();
-        assert!(schedule().at(0.0) < 0.001);
-        assert!((schedule().at(0.05) - 0.2).abs() < 1e-3);
-        assert!((schedule().at(0.1) - 0.4).abs() < 1e-3);
+        assert!(schedule().at_share(0.0) < 0.001);
+        assert!((schedule().at_share(0.05) - 0.2).abs() < 1e-3);
+        assert!((schedule().at_share(0.1) - 0.4).abs() < 1e-3);
         // Half of the fall: (0.4 + 0.1) / 2.
-        assert!((schedule().at(0.55) - 0.25).abs() < 1e-3);
-        assert!((schedule().at(1.0) - 0.1).abs() < 1e-3);
+        assert!((schedule().at_share(0.55) - 0.25).abs() < 1e-3);
+        assert!((schedule().at_share(1.0) - 0.1).abs() < 1e-3);
         // Resuming in the middle gives what a run through would.
         let mut through = schedule();
         for k in 0..=70 {
-            through.at(f64::from(k) / 100.0);
+            through.at_share(f64::from(k) / 100.0);
         }
-        assert_eq!(through.at(0.7), schedule().at(0.7));
+        assert_eq!(through.at_share(0.7), schedule().at_share(0.7));
     }
 
     #[test]

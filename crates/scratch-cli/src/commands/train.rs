@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
-use scratch_train::Callback;
-use scratch_train::tasks::{TaskError, classify, forecast, text};
+use scratch_train::tasks::{Session, TaskError, classify, forecast, text};
 use serde::Serialize;
 
-use super::{choose_device_and_watch, failed};
+use super::{choose_device_and_watch, failed, session};
 use crate::args::{RunArgs, TrainTask};
 use crate::config;
 use crate::failure::Failure;
@@ -23,27 +21,21 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             config: config::forecast(&args)?,
             args: &args.run,
         }
-        .run(output, |config, folder, device, observer| {
-            forecast::train(config, folder, device, observer)
-        }),
+        .run(output, forecast::train),
         TrainTask::Text(args) => Training {
             task: text::TASK,
             loss: text::LOSS,
             config: config::text(&args)?,
             args: &args.run,
         }
-        .run(output, |config, folder, device, observer| {
-            text::train(config, folder, device, observer)
-        }),
+        .run(output, text::train),
         TrainTask::Classify(args) => Training {
             task: classify::TASK,
             loss: classify::LOSS,
             config: config::classify(&args)?,
             args: &args.run,
         }
-        .run(output, |config, folder, device, observer| {
-            classify::train(config, folder, device, observer)
-        }),
+        .run(output, classify::train),
     }
 }
 
@@ -59,7 +51,7 @@ impl<C: Serialize> Training<'_, C> {
     fn run<R: Serialize + Summary>(
         self,
         output: Output,
-        train: impl FnOnce(&C, PathBuf, &Device, &mut dyn Callback) -> Result<R, TaskError>,
+        train: impl FnOnce(&C, PathBuf, Session<'_>) -> Result<R, TaskError>,
     ) -> Result<(), Failure> {
         if self.args.print_config {
             return print_config(&self.config, output);
@@ -72,8 +64,9 @@ impl<C: Serialize> Training<'_, C> {
         let mut observer = observer
             .with_heading(format!("run: {}", folder.display()))
             .with_loss_unit(self.loss);
-        let report = train(&self.config, folder, &device, &mut observer)
-            .map_err(|error| failed(&error, &observer))?;
+        let session = session(&device, &mut observer)?;
+        let report = train(&self.config, folder.clone(), session)
+            .map_err(|error| failed(&error, &folder, &observer))?;
         output.report(&report)
     }
 }

@@ -204,9 +204,16 @@ impl Checkpoint {
         let progress = self.progress()?.step;
         if progress != step {
             let path = self.path.join(PROGRESS);
-            return Err(damaged(&path, format!("step {step}"), format!("step {progress}")));
+            return Err(damaged(
+                &path,
+                format!("step {step}"),
+                format!("step {progress}"),
+            ));
         }
-        let name = self.path.file_name().and_then(|name| super::parse(name.to_str()?));
+        let name = self
+            .path
+            .file_name()
+            .and_then(|name| super::parse(name.to_str()?));
         match name {
             Some((name, _)) if name != step => Err(damaged(
                 &self.path,

@@ -104,7 +104,8 @@ impl Checkpoints {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.map_err(io(&self.folder))?.path();
-            if let Some((step, generation)) = path.file_name().and_then(|name| parse(name.to_str()?))
+            if let Some((step, generation)) =
+                path.file_name().and_then(|name| parse(name.to_str()?))
             {
                 let pinned = pin_of(&path).exists();
                 found.push(Listed {
@@ -177,8 +178,9 @@ impl Checkpoints {
             &files,
         );
         // A run that was stopped amid a step can come to the same one again.
-        let generation = self.list()?.iter().filter(|one| one.step == step).last();
-        let name = name(step, generation.map_or(0, |last| last.generation + 1));
+        let list = self.list()?;
+        let same = list.iter().rfind(|one| one.step == step);
+        let name = name(step, same.map_or(0, |one| one.generation + 1));
         let path = self.publish(&name, &files, &manifest)?;
         self.prune(best)?;
         Ok(path)
@@ -237,7 +239,9 @@ impl Checkpoints {
             // Renamed first, so that a crash leaves no folder that looks like a checkpoint.
             let name = one.path.file_name().unwrap_or_default().to_string_lossy();
             let removing = self.folder.join(format!(".{name}{STAGING}"));
-            self.disk.rename(&one.path, &removing).map_err(io(&one.path))?;
+            self.disk
+                .rename(&one.path, &removing)
+                .map_err(io(&one.path))?;
         }
         for entry in fs::read_dir(&self.folder).map_err(io(&self.folder))? {
             let entry = entry.map_err(io(&self.folder))?;
@@ -308,7 +312,12 @@ mod tests {
         for (step, generation) in [(0, 0), (120, 0), (120, 3), (123_456_789_012, 1)] {
             assert_eq!(parse(&name(step, generation)), Some((step, generation)));
         }
-        for other in ["step-12", "step-00000012-0", "step-00000012-x", ".step-00000012.partial"] {
+        for other in [
+            "step-12",
+            "step-00000012-0",
+            "step-00000012-x",
+            ".step-00000012.partial",
+        ] {
             assert_eq!(parse(other), None, "{other}");
         }
     }
@@ -323,7 +332,8 @@ mod tests {
         }
         let steps = || -> Vec<_> {
             let list = checkpoints.list().unwrap().into_iter();
-            list.map(|one| (one.step, one.generation, one.pinned)).collect()
+            list.map(|one| (one.step, one.generation, one.pinned))
+                .collect()
         };
         assert_eq!(steps(), [(3, 0, false), (20, 0, false), (20, 1, false)]);
         checkpoints.pin(3, true).unwrap();
@@ -333,6 +343,9 @@ mod tests {
         checkpoints.pin(3, false).unwrap();
         assert_eq!(steps()[0], (3, 0, false));
         let error = checkpoints.pin(4, true).unwrap_err().to_string();
-        assert!(error.contains("found those of the steps 3, 20, 20"), "{error}");
+        assert!(
+            error.contains("found those of the steps 3, 20, 20"),
+            "{error}"
+        );
     }
 }

@@ -9,6 +9,7 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::error::{check_elements, check_positive};
+use super::fingerprint::Fingerprint;
 use super::order::EpochOrder;
 use super::{DataError, Scaler, SequenceData, Series, Start, Window};
 
@@ -205,6 +206,22 @@ impl SequenceData for SeriesWindows {
 
     fn windows(&self) -> usize {
         self.count.div_ceil(self.config.batch_size)
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        let config = &self.config;
+        let sizes = [
+            self.columns,
+            config.window,
+            config.horizon,
+            config.batch_size,
+            self.skip,
+            self.first,
+            self.stride,
+            self.count,
+        ];
+        let print = Fingerprint::default().sizes(&sizes).values(&self.values);
+        Some(print.finish())
     }
 
     fn window(&self, epoch: usize, index: usize, device: &Device) -> Window<ForecastBatch> {

@@ -6,6 +6,7 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::error::{check_elements, check_positive};
+use super::fingerprint::Fingerprint;
 use super::order::EpochOrder;
 use super::{DataError, LabelledData, SequenceData, Start, Vocabulary, Window};
 
@@ -181,6 +182,16 @@ impl SequenceData for LabelledWindows {
 
     fn windows(&self) -> usize {
         self.sequences.len().div_ceil(self.config.batch_size)
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        let print =
+            Fingerprint::default().sizes(&[self.config.batch_size, self.config.length_step]);
+        let sequences = self.sequences.iter();
+        let print = sequences.fold(print, |print, sequence| {
+            print.units(&sequence.units).sizes(&[sequence.label])
+        });
+        Some(print.finish())
     }
 
     fn window(&self, epoch: usize, index: usize, device: &Device) -> Window<LabelledBatch> {

@@ -8,6 +8,7 @@ mod corpus;
 pub mod embedded;
 mod error;
 mod file;
+mod fingerprint;
 mod forecast;
 mod forecasts;
 mod labelled;

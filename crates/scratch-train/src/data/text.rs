@@ -5,6 +5,7 @@ use rand::RngExt;
 use scratch_lstm::Key;
 
 use super::error::{check_elements, check_positive};
+use super::fingerprint::Fingerprint;
 use super::{DataError, SequenceData, Start, Window};
 
 /// A window of each stream.
@@ -113,6 +114,12 @@ impl SequenceData for TextStreams {
 
     fn windows(&self) -> usize {
         self.steps.div_ceil(self.window)
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        let sizes = [self.batch_size, self.window, self.steps];
+        let print = Fingerprint::default().sizes(&sizes).units(&self.units);
+        Some(print.finish())
     }
 
     fn window(&self, epoch: usize, index: usize, device: &Device) -> Window<TextBatch> {

@@ -24,11 +24,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::callback::{Callback, Ending, Plan, StepReport};
-use crate::checkpoint::{Checkpoints, write_atomically};
-use crate::error::{CheckpointError, TrainError};
-use crate::progress::Validation;
+use crate::checkpoint::Checkpoints;
+use crate::disk::write_atomically;
+use crate::error::TrainError;
 use crate::settings::Settings;
+
+pub use lock::RunLock;
+pub use recorder::Recorder;
 
 /// A folder that is no run, or cannot become one.
 #[derive(Debug, Error)]
@@ -285,7 +287,8 @@ impl RunFolder {
             let entry = entry.map_err(io(&self.root))?;
             let name = entry.file_name();
             let is_ours = name == lock::LOCK
-                || name == "plots" && fs::read_dir(entry.path()).is_ok_and(|mut all| all.next().is_none());
+                || name == "plots"
+                    && fs::read_dir(entry.path()).is_ok_and(|mut all| all.next().is_none());
             if !is_ours {
                 return Ok(Some("files"));
             }

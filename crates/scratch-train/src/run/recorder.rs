@@ -188,7 +188,9 @@ impl Records {
             validation.train_loss.to_string(),
             validation.valid.loss.to_string(),
         ];
-        let cells = cells.into_iter().chain(metrics.values().map(f64::to_string));
+        let cells = cells
+            .into_iter()
+            .chain(metrics.values().map(f64::to_string));
         let has_header = !self.metrics.is_empty();
         append_csv(&mut self.metrics, |writer| {
             if !has_header {

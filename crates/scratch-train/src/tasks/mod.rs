@@ -34,14 +34,6 @@ pub enum TaskError {
     /// Choosing from logits.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
-    /// A signal ended the training; a checkpoint was written.
-    #[error("interrupted by {} after step {step}; all is saved", signal_name(*signal))]
-    Interrupted {
-        /// The signal's number.
-        signal: i32,
-        /// Steps of the optimizer that were done.
-        step: u64,
-    },
     /// What a task was asked for.
     #[error("{what}: expected {expected}, found {found}")]
     Request {
@@ -63,13 +55,5 @@ impl From<CheckpointError> for TaskError {
 impl From<scratch_lstm::ConfigError> for TaskError {
     fn from(error: scratch_lstm::ConfigError) -> Self {
         Self::Train(error.into())
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    match signal {
-        2 => "Ctrl-C".into(),
-        15 => "SIGTERM".into(),
-        other => format!("signal {other}"),
     }
 }

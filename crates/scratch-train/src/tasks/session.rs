@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::callback::{Callback, Ending};
 use crate::checkpoint::Checkpoint;
-use crate::interrupt::Interrupt;
 use crate::config::TrainingConfig;
 use crate::data::SequenceData;
+use crate::interrupt::Interrupt;
 use crate::model::SequenceModel;
 use crate::progress::Validation;
 use crate::report::{self, LossPlot};
@@ -36,8 +36,8 @@ pub struct Ended {
     pub best: Validation,
 }
 
-impl Ended {
-    fn of(outcome: Outcome, best: Validation) -> Self {
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
         let ending = match outcome.ending {
             Ending::Finished => "finished",
             Ending::OutOfTime => "out_of_time",
@@ -50,7 +50,7 @@ impl Ended {
             steps: outcome.steps,
             skipped: outcome.skipped,
             seconds: outcome.seconds,
-            best,
+            best: outcome.best,
         }
     }
 }
@@ -117,6 +117,12 @@ impl<'a> Session<'a> {
             resume: ResumeOptions::default(),
             command: None,
         }
+    }
+
+    /// Sets what a resumed run may differ in.
+    pub fn with_resume(mut self, options: ResumeOptions) -> Self {
+        self.resume = options;
+        self
     }
 
     /// Tells `callback` of the training.
@@ -212,16 +218,13 @@ fn finish<'a, J: Job>(
         trainer = trainer.with_callback(callback);
     }
     let outcome = trainer.fit(train, valid)?;
-    if let Ending::Interrupted(signal) = outcome.ending {
-        return Err(TaskError::Interrupted {
-            signal,
-            step: outcome.steps,
-        });
-    }
     plot_loss(run, J::LOSS)?;
-    let best = outcome.best.clone();
-    let ended = best.map(|best| Ended::of(outcome, best));
-    job.report(run, &trainer.into_best_model(), session.device, ended)
+    job.report(
+        run,
+        &trainer.into_best_model(),
+        session.device,
+        Some(outcome.into()),
+    )
 }
 
 /// The settings of the data and the model, which a run that goes on must not change. Where the data

@@ -4,8 +4,6 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use burn::module::Module;
-
 use super::budget::Budget;
 use super::losses::Losses;
 use super::{Outcome, Trainer};
@@ -95,9 +93,17 @@ impl<M: SequenceModel> Trainer<'_, M> {
         let ending = self.windows(&mut run, train, valid)?;
         self.finish(&mut run, ending, valid)?;
         self.tell(|callback| callback.ended(ending));
+        if let Ending::Interrupted(signal) = ending {
+            return Err(TrainError::Interrupted {
+                signal,
+                step: self.progress.step,
+                last_good: self.last_checkpoint(),
+            });
+        }
+        let best = self.progress.best.clone();
         Ok(Outcome {
             ending,
-            best: self.progress.best.clone(),
+            best: best.expect("a run ends with a validation"),
             steps: self.progress.step,
             skipped: self.progress.skipped,
             seconds: run.seconds(),

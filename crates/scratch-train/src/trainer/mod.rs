@@ -88,9 +88,8 @@ pub struct Trainer<'a, M: SequenceModel> {
 pub struct Outcome {
     /// Why.
     pub ending: Ending,
-    /// The best validation, that of [`Trainer::into_best_model`]; none if the run was interrupted
-    /// before the first.
-    pub best: Option<Validation>,
+    /// The best validation, that of [`Trainer::into_best_model`].
+    pub best: Validation,
     /// Steps of the optimizer.
     pub steps: u64,
     /// Steps among them that were skipped because a gradient was not finite.
@@ -176,8 +175,8 @@ impl<'a, M: SequenceModel> Trainer<'a, M> {
     /// # Errors
     ///
     /// If there is no data, or other data than the run began with; the loss or the gradient is not
-    /// finite; a checkpoint or record cannot be written; or the model, the data or the device
-    /// panicked. The last checkpoint is whole whatever happens.
+    /// finite; a checkpoint or record cannot be written; the model, the data or the device
+    /// panicked; or the run was [interrupted](TrainError::Interrupted). The last checkpoint is whole whatever happens.
     pub fn fit(
         &mut self,
         train: &impl SequenceData<Batch = M::Batch>,

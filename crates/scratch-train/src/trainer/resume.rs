@@ -218,11 +218,20 @@ fn compare(name: &str, then: &Value, now: &Value, changes: &mut Vec<String>) {
                 let value = |fields: &serde_json::Map<String, Value>| {
                     fields.get(key).cloned().unwrap_or_default()
                 };
-                compare(&format!("{name}.{key}"), &value(one), &value(other), changes);
+                compare(
+                    &format!("{name}.{key}"),
+                    &value(one),
+                    &value(other),
+                    changes,
+                );
             }
         }
         (one, other) if one != other => {
-            changes.push(format!("{name} ({} then, {} now)", short(one), short(other)));
+            changes.push(format!(
+                "{name} ({} then, {} now)",
+                short(one),
+                short(other)
+            ));
         }
         _ => {}
     }
@@ -248,10 +257,10 @@ mod tests {
 
     #[test]
     fn changes_are_named_field_by_field() {
-        let facts = |value: Value| -> BTreeMap<String, Value> {
-            serde_json::from_value(value).unwrap()
-        };
-        let then = facts(json!({"training": {"seed": 1, "optimizer": {"kind": "sgd"}}, "data": "ab"}));
+        let facts =
+            |value: Value| -> BTreeMap<String, Value> { serde_json::from_value(value).unwrap() };
+        let then =
+            facts(json!({"training": {"seed": 1, "optimizer": {"kind": "sgd"}}, "data": "ab"}));
         assert!(changes(&then, &then).is_empty());
         let now = facts(json!({
             "training": {"seed": 2, "optimizer": {"kind": "adam"}, "clip_norm": 1.0},
