@@ -19,7 +19,7 @@ use scratch_train::data::{ForecastBatch, LabelledBatch, SequenceData, Start, Tex
 use scratch_train::models::{CharLmConfig, ClassifierConfig, ForecasterConfig};
 use scratch_train::optimizer::OptimizerConfig;
 use scratch_train::progress::Validation;
-use scratch_train::schedule::{ScheduleConfig, ScheduleKind};
+use scratch_train::schedule::ScheduleConfig;
 use scratch_train::{
     Callback, CheckpointError, Ending, Outcome, SequenceModel, TrainError, Trainer, TrainingConfig,
 };
@@ -28,18 +28,11 @@ use tempfile::TempDir;
 const WINDOWS: usize = 5;
 
 fn constant() -> ScheduleConfig {
-    ScheduleConfig {
-        kind: ScheduleKind::Constant,
-        warmup: 0.0,
-        ..ScheduleConfig::default()
-    }
+    ScheduleConfig::constant()
 }
 
 fn sgd() -> OptimizerConfig {
-    OptimizerConfig::Sgd {
-        momentum: 0.0,
-        weight_decay: 0.0,
-    }
+    OptimizerConfig::sgd(0.0)
 }
 
 /// Plain gradient descent.
@@ -402,14 +395,19 @@ fn a_run_that_died_and_was_resumed_is_the_run_that_did_not() {
 fn a_finished_run_goes_on_to_more_epochs() {
     for optimizer in [
         OptimizerConfig::default(),
-        OptimizerConfig::Sgd {
-            momentum: 0.9,
-            weight_decay: 0.01,
+        OptimizerConfig::sgd(0.9),
+        OptimizerConfig::RmsProp {
+            alpha: 0.99,
+            momentum: 0.5,
+            epsilon: 1e-8,
+            centered: false,
+            weight_decay: 0.0,
         },
-        OptimizerConfig::RmsProp { weight_decay: 0.0 },
         OptimizerConfig::Adam {
             beta_1: 0.9,
             beta_2: 0.99,
+            epsilon: 1e-8,
+            amsgrad: false,
             weight_decay: 0.01,
         },
     ] {

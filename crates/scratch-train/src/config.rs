@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::optimizer::OptimizerConfig;
+use crate::optimizer::{GroupConfig, OptimizerConfig};
 use crate::schedule::{Schedule, ScheduleConfig};
 
 /// Settings of the training loop. Serializes with serde; an unknown key is an error and a missing
@@ -20,6 +20,10 @@ pub struct TrainingConfig {
     pub learning_rate: f64,
     /// What moves the weights.
     pub optimizer: OptimizerConfig,
+    /// Whether parameters of one dimension have the optimizer's weight decay, too.
+    pub decay_biases: bool,
+    /// Learning rates and weight decay of single parameters.
+    pub groups: Vec<GroupConfig>,
     /// How the learning rate moves.
     pub schedule: ScheduleConfig,
     /// Longest global norm of the gradient; longer ones are shortened to it.
@@ -41,6 +45,8 @@ impl Default for TrainingConfig {
             max_time: None,
             learning_rate: 3e-3,
             optimizer: OptimizerConfig::default(),
+            decay_biases: false,
+            groups: Vec::new(),
             schedule: ScheduleConfig::default(),
             clip_norm: Some(1.0),
             accumulate: 1,
@@ -78,6 +84,8 @@ impl TrainingConfig {
             let expected = format!("at most {MOST_EPOCHS}");
             return Err(TrainError::config("epochs", expected, self.epochs));
         }
+        self.optimizer.validate()?;
+        self.groups.iter().try_for_each(GroupConfig::validate)?;
         Schedule::new(&self.schedule, self.learning_rate).map(drop)
     }
 }

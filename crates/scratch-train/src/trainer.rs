@@ -20,9 +20,9 @@ use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::gradients;
 use crate::model::SequenceModel;
-use crate::optimizer::with_path_ids;
+use crate::optimizer::{ParameterGroups, with_path_ids};
 use crate::progress::{Clock, Progress, Validation};
-use crate::schedule::Schedule;
+use crate::schedule::{Place, Schedule};
 use crate::step::train_window;
 
 /// Trains a model.
@@ -50,6 +50,7 @@ pub struct Trainer<M: SequenceModel> {
     model: M,
     best_model: Option<M>,
     optimizer: ModuleOptimizer,
+    groups: ParameterGroups,
     carried: Option<M::State>,
     progress: Progress,
     clock: Clock,
@@ -79,11 +80,19 @@ impl<M: SequenceModel> Trainer<M> {
         config.validate()?;
         Schedule::new(&config.schedule, config.learning_rate)?;
         let device = device.clone().without_autodiff();
+        let model = with_path_ids(model.to_device(&device).valid().train());
+        let groups = ParameterGroups::new(
+            &model,
+            &config.optimizer,
+            &config.groups,
+            config.decay_biases,
+        )?;
         Ok(Self {
             key: Key::new(config.seed),
-            model: with_path_ids(model.to_device(&device).valid().train()),
+            model,
             best_model: None,
-            optimizer: config.optimizer.init(),
+            optimizer: config.optimizer.init(&groups),
+            groups,
             carried: None,
             progress: Progress::default(),
             clock: Clock::default(),
@@ -279,8 +288,13 @@ impl<M: SequenceModel> Trainer<M> {
         );
         let is_full = run.accumulated == self.config.accumulate;
         if is_full || index + 1 == train.windows() {
-            let progress = self.share_done(run, train.windows());
-            self.optimize(run, progress, observer)?;
+            let windows = train.windows();
+            let place = Place {
+                step: self.progress.step,
+                epoch: epoch as f64 + index as f64 / windows as f64,
+                share: self.share_done(run, windows),
+            };
+            self.optimize(run, place, observer)?;
         }
         Ok(())
     }
@@ -289,7 +303,7 @@ impl<M: SequenceModel> Trainer<M> {
     fn optimize(
         &mut self,
         run: &mut Run<M>,
-        progress: f64,
+        place: Place,
         observer: &mut dyn Callback,
     ) -> Result<(), TrainError> {
         let grads = run.take_mean(&self.model, &self.device);
@@ -297,10 +311,12 @@ impl<M: SequenceModel> Trainer<M> {
             Some(max_norm) => gradients::clip_global_norm(grads, &self.model, max_norm),
             None => (grads, None),
         };
-        let learning_rate = run.schedule.at(progress);
-        self.model = self
-            .optimizer
-            .step(learning_rate, self.model.clone(), grads);
+        let learning_rate = run.schedule.at(&place);
+        self.model = self.optimizer.step(
+            self.groups.learning_rate(learning_rate),
+            self.model.clone(),
+            grads,
+        );
         self.progress.step += 1;
         // Reading a loss waits for the device, so losses are read a few times a second; the first
         // one always is, so that even the shortest run leaves a report.
@@ -311,7 +327,7 @@ impl<M: SequenceModel> Trainer<M> {
             observer.progressed(&StepReport {
                 step: self.progress.step,
                 epoch: self.progress.epoch,
-                progress,
+                progress: place.share,
                 loss,
                 learning_rate,
                 grad_norm: norm.map(|norm| norm.into_scalar()),
