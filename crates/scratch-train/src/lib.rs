@@ -3,6 +3,7 @@
 //! A model implements [`SequenceModel`], data implement [`data::SequenceData`], and a [`Trainer`]
 //! brings them together on any backend.
 
+pub mod average;
 pub mod backend;
 pub mod baselines;
 pub mod callback;
