@@ -20,6 +20,7 @@ pub mod metrics;
 mod model;
 pub mod models;
 pub mod optimizer;
+pub mod precision;
 pub mod progress;
 pub mod report;
 pub mod run;
