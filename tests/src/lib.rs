@@ -17,6 +17,8 @@
 //! | `dropout`, `init` | what is random is the same everywhere |
 //! | `training_curve` | ten steps of training are burn's and PyTorch's |
 //! | `truncated_bptt` | what windows cut off the gradient, and what they do not |
+//! | `schedules` | learning rates are burn's and PyTorch's, wherever in a run they are asked for |
+//! | `optimizers` | steps are PyTorch's, a record is all of the state, and what decays |
 //! | `trainer` | the loop: gradients, accumulation, clipping, and how a run ends |
 //! | `resume` | a run that was cut off and goes on is the run that was not |
 //! | `checkpoints` | what is kept, and what happens to files that are damaged or cannot be written |

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use scratch_train::optimizer::OptimizerConfig;
-use scratch_train::schedule::{ScheduleConfig, ScheduleKind};
+use scratch_train::schedule::ScheduleConfig;
 use scratch_train::{
     Callback, Checkpoints, Outcome, ResumeOptions, TrainError, Trainer, TrainingConfig,
 };
@@ -20,19 +20,12 @@ pub const WINDOWS: usize = 5;
 
 /// A learning rate that stays.
 pub fn constant() -> ScheduleConfig {
-    ScheduleConfig {
-        kind: ScheduleKind::Constant,
-        warmup: 0.0,
-        ..ScheduleConfig::default()
-    }
+    ScheduleConfig::constant()
 }
 
 /// Without momentum.
 pub fn sgd() -> OptimizerConfig {
-    OptimizerConfig::Sgd {
-        momentum: 0.0,
-        weight_decay: 0.0,
-    }
+    OptimizerConfig::sgd(0.0)
 }
 
 /// Plain gradient descent.

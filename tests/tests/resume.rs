@@ -182,14 +182,19 @@ fn an_interrupt_after_any_window_changes_nothing() {
 fn a_finished_run_goes_on_to_more_epochs() {
     for optimizer in [
         OptimizerConfig::default(),
-        OptimizerConfig::Sgd {
-            momentum: 0.9,
-            weight_decay: 0.01,
+        OptimizerConfig::sgd(0.9),
+        OptimizerConfig::RmsProp {
+            alpha: 0.99,
+            momentum: 0.5,
+            epsilon: 1e-8,
+            centered: false,
+            weight_decay: 0.0,
         },
-        OptimizerConfig::RmsProp { weight_decay: 0.0 },
         OptimizerConfig::Adam {
             beta_1: 0.9,
             beta_2: 0.99,
+            epsilon: 1e-8,
+            amsgrad: false,
             weight_decay: 0.01,
         },
     ] {

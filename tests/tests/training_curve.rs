@@ -16,7 +16,7 @@ use scratch_tests::golden::Golden;
 use scratch_tests::probe::parameters;
 use scratch_tests::{Case, Tolerance, Values, assert_all_close, assert_close, device, dtypes};
 use scratch_train::loss::mean_squared_error;
-use scratch_train::optimizer::OptimizerConfig;
+use scratch_train::optimizer::{OptimizerConfig, ParameterGroups};
 
 const STEPS: usize = 10;
 const LEARNING_RATE: f64 = 0.1;
@@ -28,11 +28,8 @@ fn train<M: Module>(
     forward: impl Fn(&M) -> Tensor<3>,
     target: &Tensor<3>,
 ) -> (Values, M) {
-    let config = OptimizerConfig::Sgd {
-        momentum,
-        weight_decay: 0.0,
-    };
-    let mut optimizer = config.init();
+    let config = OptimizerConfig::sgd(momentum);
+    let mut optimizer = config.init(&ParameterGroups::none());
     let mut losses = Vec::new();
     for _ in 0..STEPS {
         let loss = mean_squared_error(forward(&model), target.clone());
@@ -131,17 +128,19 @@ fn two_biases_move_twice_as_fast_as_one() {
         let pairs = bias.values.iter().zip(&before.values);
         pairs.map(|(after, before)| after - before).collect()
     };
-    let config = OptimizerConfig::Sgd {
-        momentum: 0.0,
-        weight_decay: 0.0,
-    };
+    let config = OptimizerConfig::sgd(0.0);
     let ours = theirs.to_scratch();
     let loss = mean_squared_error(ours.forward(input.clone(), None).0, target.clone());
     let grads = GradientsParams::from_grads(loss.backward(), &ours);
-    let ours = parameters(&config.init().step(1.0, ours, grads));
+    let ours = parameters(&config.init(&ParameterGroups::none()).step(1.0, ours, grads));
     let loss = mean_squared_error(theirs.forward(input, None).0, target);
     let grads = GradientsParams::from_grads(loss.backward(), &theirs);
-    let theirs = parameters(&config.init().step(1.0, theirs, grads).to_scratch());
+    let theirs = parameters(
+        &config
+            .init(&ParameterGroups::none())
+            .step(1.0, theirs, grads)
+            .to_scratch(),
+    );
 
     let name = "layers.0.forward.bias";
     let twice: Vec<f64> = one_step(&ours[name], &before[name])

@@ -13,7 +13,7 @@ use scratch_tests::{
     Case, Named, Tolerance, Values, assert_all_close, assert_close, device, dtypes,
 };
 use scratch_train::optimizer::OptimizerConfig;
-use scratch_train::schedule::{ScheduleConfig, ScheduleKind};
+use scratch_train::schedule::ScheduleConfig;
 use scratch_train::{SequenceModel, Trainer, TrainingConfig};
 
 /// Steps of the whole sequence, and of its first window.
@@ -189,15 +189,8 @@ fn of_the_trainer(data: &ToyData, windows: usize) -> Named {
     let config = TrainingConfig {
         epochs: 1,
         learning_rate: 1.0,
-        optimizer: OptimizerConfig::Sgd {
-            momentum: 0.0,
-            weight_decay: 0.0,
-        },
-        schedule: ScheduleConfig {
-            kind: ScheduleKind::Constant,
-            warmup: 0.0,
-            ..ScheduleConfig::default()
-        },
+        optimizer: OptimizerConfig::sgd(0.0),
+        schedule: ScheduleConfig::constant(),
         clip_norm: None,
         accumulate: windows,
         ..TrainingConfig::default()

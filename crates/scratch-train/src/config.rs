@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::average::AverageConfig;
+use crate::best_by::BestBy;
 use crate::error::TrainError;
-use crate::goal::Goal;
-use crate::optimizer::OptimizerConfig;
+use crate::optimizer::{GroupConfig, OptimizerConfig};
 use crate::precision::Precision;
 use crate::schedule::{Schedule, ScheduleConfig};
 
@@ -23,6 +23,10 @@ pub struct TrainingConfig {
     pub learning_rate: f64,
     /// What moves the weights.
     pub optimizer: OptimizerConfig,
+    /// Whether parameters of one dimension have the optimizer's weight decay, too.
+    pub decay_biases: bool,
+    /// Learning rates and weight decay of single parameters.
+    pub groups: Vec<GroupConfig>,
     /// How the learning rate moves.
     pub schedule: ScheduleConfig,
     /// Longest global norm of the gradient; longer ones are shortened to it.
@@ -36,7 +40,7 @@ pub struct TrainingConfig {
     /// Stop after so many validations without a better one.
     pub patience: Option<usize>,
     /// Which validation is the best.
-    pub best_by: Goal,
+    pub best_by: BestBy,
     /// What is done about gradients that are not finite.
     pub non_finite: NonFinite,
     /// What the model computes in. The weights that are trained are always f32.
@@ -99,13 +103,15 @@ impl Default for TrainingConfig {
             max_time: None,
             learning_rate: 3e-3,
             optimizer: OptimizerConfig::default(),
+            decay_biases: false,
+            groups: Vec::new(),
             schedule: ScheduleConfig::default(),
             clip_norm: Some(1.0),
             clip_value: None,
             accumulate: 1,
             validate_every: None,
             patience: None,
-            best_by: Goal::default(),
+            best_by: BestBy::default(),
             non_finite: NonFinite::default(),
             precision: Precision::default(),
             average: None,
@@ -152,6 +158,11 @@ impl TrainingConfig {
             let expected = format!("at most {MOST_EPOCHS}");
             return Err(TrainError::config("epochs", expected, self.epochs));
         }
+        if let Some(average) = &self.average {
+            average.validate()?;
+        }
+        self.optimizer.validate()?;
+        self.groups.iter().try_for_each(GroupConfig::validate)?;
         Schedule::new(&self.schedule, self.learning_rate).map(drop)
     }
 }

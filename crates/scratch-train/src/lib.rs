@@ -6,6 +6,7 @@
 pub mod average;
 pub mod backend;
 pub mod baselines;
+mod best_by;
 pub mod callback;
 pub mod checkpoint;
 mod config;
@@ -36,12 +37,13 @@ mod trainer;
 
 pub use average::AverageConfig;
 pub use backend::{Backend, BackendError, Chosen};
+pub use best_by::BestBy;
 pub use callback::{Callback, Control, Ending, Plan, StepReport, StepRow};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{CheckpointConfig, MOST_SKIPPED, NonFinite, TrainingConfig};
 pub use error::{CheckpointError, TrainError};
 pub use evaluate::{Evaluation, evaluate, evaluate_with};
-pub use goal::{Direction, Goal};
+pub use goal::Goal;
 pub use interrupt::Interrupt;
 pub use model::{SequenceModel, StepOutput};
 pub use precision::Precision;

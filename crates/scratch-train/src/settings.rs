@@ -136,10 +136,7 @@ mod tests {
     #[test]
     fn another_kind_replaces_the_table() {
         let config = forecast("[training]\noptimizer = { kind = \"sgd\", momentum = 0.5 }");
-        let expected = OptimizerConfig::Sgd {
-            momentum: 0.5,
-            weight_decay: 0.0,
-        };
+        let expected = OptimizerConfig::sgd(0.5);
         assert_eq!(config.unwrap().training.optimizer, expected);
         let config = forecast("[training.optimizer]\nweight_decay = 0.5").unwrap();
         let OptimizerConfig::AdamW {

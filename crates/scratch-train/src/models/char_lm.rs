@@ -9,8 +9,9 @@ use scratch_lstm::{
 use serde::{Deserialize, Serialize};
 
 use crate::data::TextBatch;
-use crate::loss::cross_entropy;
+use crate::loss::{at_least_f32, smoothed_cross_entropy};
 use crate::model::{SequenceModel, StepOutput};
+use crate::models::layers::check_smoothing;
 use crate::models::{embedding, linear};
 
 /// Settings of a [`CharLm`].
@@ -25,6 +26,9 @@ pub struct CharLmConfig {
     pub num_layers: usize,
     /// Dropout between layers and before the head.
     pub dropout: f64,
+    /// Share of each target that all classes have equal parts of, in training only; see
+    /// [`smoothed_cross_entropy`].
+    pub label_smoothing: f64,
 }
 
 impl Default for CharLmConfig {
@@ -34,6 +38,7 @@ impl Default for CharLmConfig {
             d_hidden: 256,
             num_layers: 1,
             dropout: 0.0,
+            label_smoothing: 0.0,
         }
     }
 }
@@ -48,6 +53,7 @@ pub struct CharLm {
     /// From the hidden state to a logit for each symbol.
     pub head: Linear,
     dropout: f64,
+    label_smoothing: f64,
 }
 
 impl CharLmConfig {
@@ -55,13 +61,14 @@ impl CharLmConfig {
     ///
     /// # Errors
     ///
-    /// If the settings describe no LSTM.
+    /// If the settings describe no LSTM, or label smoothing is not at least 0 and less than 1.
     pub fn try_init(
         &self,
         symbols: usize,
         key: &Key,
         device: &Device,
     ) -> Result<CharLm, ConfigError> {
+        check_smoothing(self.label_smoothing)?;
         let lstm = ScratchLstmConfig::new(self.d_embedding, self.d_hidden)
             .with_num_layers(self.num_layers)
             .with_dropout(self.dropout)
@@ -71,6 +78,7 @@ impl CharLmConfig {
             lstm,
             head: linear(self.d_hidden, symbols, &key.child("head"), device),
             dropout: self.dropout,
+            label_smoothing: self.label_smoothing,
         })
     }
 }
@@ -83,10 +91,12 @@ impl CharLm {
             lstm,
             head,
             dropout,
+            label_smoothing: 0.0,
         }
     }
 
-    /// Logits of the next symbol after each of `symbols` `[B, T]`: `[B, T, symbols]`.
+    /// Logits of the next symbol after each of `symbols` `[B, T]`: `[B, T, symbols]`, in f32 at
+    /// least.
     pub fn predict(
         &self,
         symbols: Tensor<2, Int>,
@@ -96,7 +106,7 @@ impl CharLm {
         let options = ForwardOptions::new().with_state(state).with_key(key);
         let (hidden, state) = self.lstm.forward_with(self.embed.forward(symbols), options);
         let hidden = dropout(hidden, self.dropout, &key.child("head"));
-        (self.head.forward(hidden), state)
+        (at_least_f32(self.head.forward(hidden)), state)
     }
 }
 
@@ -115,7 +125,7 @@ impl SequenceModel for CharLm {
         let logits = outputs.clone().reshape([rows * steps, symbols]);
         let targets = batch.targets.clone().reshape([rows * steps]);
         StepOutput {
-            loss: cross_entropy(logits, targets),
+            loss: smoothed_cross_entropy(logits, targets, self.label_smoothing),
             targets: rows * steps,
             outputs,
             state,

@@ -7,8 +7,9 @@ use scratch_lstm::{ConfigError, ForwardOptions, Key, ScratchLstm, ScratchLstmCon
 use serde::{Deserialize, Serialize};
 
 use crate::data::LabelledBatch;
-use crate::loss::cross_entropy;
+use crate::loss::{at_least_f32, smoothed_cross_entropy};
 use crate::model::{SequenceModel, StepOutput};
+use crate::models::layers::check_smoothing;
 use crate::models::{embedding, linear};
 
 /// Settings of a [`Classifier`].
@@ -25,6 +26,9 @@ pub struct ClassifierConfig {
     pub bidirectional: bool,
     /// Dropout on the embedding, between layers and before the head.
     pub dropout: f64,
+    /// Share of each target that all classes have equal parts of, in training only; see
+    /// [`smoothed_cross_entropy`].
+    pub label_smoothing: f64,
 }
 
 impl Default for ClassifierConfig {
@@ -35,6 +39,7 @@ impl Default for ClassifierConfig {
             num_layers: 1,
             bidirectional: true,
             dropout: 0.3,
+            label_smoothing: 0.0,
         }
     }
 }
@@ -49,6 +54,7 @@ pub struct Classifier {
     /// From the final states to a logit for each class.
     pub head: Linear,
     dropout: f64,
+    label_smoothing: f64,
 }
 
 impl ClassifierConfig {
@@ -56,7 +62,7 @@ impl ClassifierConfig {
     ///
     /// # Errors
     ///
-    /// If the settings describe no LSTM.
+    /// If the settings describe no LSTM, or label smoothing is not at least 0 and less than 1.
     pub fn try_init(
         &self,
         symbols: usize,
@@ -64,6 +70,7 @@ impl ClassifierConfig {
         key: &Key,
         device: &Device,
     ) -> Result<Classifier, ConfigError> {
+        check_smoothing(self.label_smoothing)?;
         let config = ScratchLstmConfig::new(self.d_embedding, self.d_hidden)
             .with_num_layers(self.num_layers)
             .with_bidirectional(self.bidirectional)
@@ -74,12 +81,13 @@ impl ClassifierConfig {
             lstm,
             head: linear(config.d_output(), classes, &key.child("head"), device),
             dropout: self.dropout,
+            label_smoothing: self.label_smoothing,
         })
     }
 }
 
 impl Classifier {
-    /// Logits `[B, classes]` of sequences `[B, T]` of these lengths.
+    /// Logits `[B, classes]`, in f32 at least, of sequences `[B, T]` of these lengths.
     pub fn predict(&self, symbols: Tensor<2, Int>, lengths: &[usize], key: &Key) -> Tensor<2> {
         let embedded = dropout(
             self.embed.forward(symbols),
@@ -94,7 +102,7 @@ impl Classifier {
         let last = state.hidden.narrow(0, count - directions, directions);
         let features = last.swap_dims(0, 1).reshape([rows, directions * width]);
         let features = dropout(features, self.dropout, &key.child("head"));
-        self.head.forward(features)
+        at_least_f32(self.head.forward(features))
     }
 }
 
@@ -105,7 +113,11 @@ impl SequenceModel for Classifier {
     fn step(&self, batch: &LabelledBatch, _state: Option<()>, key: &Key) -> StepOutput<()> {
         let logits = self.predict(batch.inputs.clone(), &batch.lengths, key);
         StepOutput {
-            loss: cross_entropy(logits.clone(), batch.labels.clone()),
+            loss: smoothed_cross_entropy(
+                logits.clone(),
+                batch.labels.clone(),
+                self.label_smoothing,
+            ),
             targets: batch.lengths.len(),
             outputs: logits.unsqueeze_dim(1),
             state: (),

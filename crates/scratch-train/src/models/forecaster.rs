@@ -9,8 +9,9 @@ use scratch_lstm::{
 use serde::{Deserialize, Serialize};
 
 use crate::data::ForecastBatch;
-use crate::loss::mean_squared_error;
+use crate::loss::{at_least_f32, mean_squared_error};
 use crate::model::{SequenceModel, StepOutput};
+use crate::models::layers::in_type_of;
 use crate::models::linear;
 
 /// Settings of a [`Forecaster`].
@@ -76,7 +77,8 @@ impl ForecasterConfig {
 
 impl Forecaster {
     /// After every step of `inputs` `[B, T, C]`, the next `horizon` values of each column,
-    /// `[B, T, horizon * C]`, the nearest step first.
+    /// `[B, T, horizon * C]`, the nearest step first, in f32 at least. Inputs are read in the weights'
+    /// own type; the present values, which forecasts are differences from, are not rounded to it.
     pub fn predict(
         &self,
         inputs: Tensor<3>,
@@ -84,10 +86,11 @@ impl Forecaster {
         key: &Key,
     ) -> (Tensor<3>, LstmState) {
         let options = ForwardOptions::new().with_state(state).with_key(key);
-        let (hidden, state) = self.lstm.forward_with(inputs.clone(), options);
+        let read = in_type_of(inputs.clone(), &self.head);
+        let (hidden, state) = self.lstm.forward_with(read, options);
         let hidden = dropout(hidden, self.dropout, &key.child("head"));
-        let present = inputs.repeat_dim(2, self.horizon);
-        (present + self.head.forward(hidden), state)
+        let present = at_least_f32(inputs).repeat_dim(2, self.horizon);
+        (present + at_least_f32(self.head.forward(hidden)), state)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use burn::module::Param;
 use burn::nn::{Embedding, Linear};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use rand::distr::{Distribution, Uniform};
 use rand_distr::StandardNormal;
-use scratch_lstm::Key;
+use scratch_lstm::{ConfigError, Key};
 
 /// A linear layer `[.., d_input]` to `[.., d_output]`, uniform in `±1/√d_input` as
 /// `torch.nn.Linear` begins.
@@ -40,6 +40,27 @@ pub fn embedding(count: usize, d_model: usize, key: &Key, device: &Device) -> Em
     Embedding {
         weight: parameter(Tensor::from_data(weight, device), &key),
     }
+}
+
+/// The tensor in the element type of a layer's weights.
+pub(super) fn in_type_of<const R: usize>(tensor: Tensor<R>, layer: &Linear) -> Tensor<R> {
+    let dtype = layer.weight.val().dtype();
+    match tensor.dtype() == dtype {
+        true => tensor,
+        false => tensor.cast(FloatDType::from(dtype)),
+    }
+}
+
+/// What a model says of a label smoothing outside of what can be.
+pub(super) fn check_smoothing(smoothing: f64) -> Result<(), ConfigError> {
+    if (0.0..1.0).contains(&smoothing) {
+        return Ok(());
+    }
+    Err(ConfigError {
+        field: "label_smoothing",
+        expected: "at least 0 and less than 1".into(),
+        found: smoothing.to_string(),
+    })
 }
 
 fn parameter<const R: usize>(value: Tensor<R>, key: &Key) -> Param<Tensor<R>> {

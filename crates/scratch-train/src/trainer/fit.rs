@@ -253,12 +253,13 @@ impl<M: SequenceModel> Trainer<'_, M> {
             let step = self.progress.step;
             return Err(self.diverged("validation loss", evaluation.loss, step));
         }
-        let goal = &self.config.best_by;
-        let cost = goal.cost(&evaluation)?;
+        let by = &self.config.best_by;
+        let value = by.value(&evaluation)?;
         let is_best = match &self.progress.best {
-            Some(best) => goal.is_better(cost, goal.cost(&best.valid)?),
+            Some(best) => by.is_better(value, by.value(&best.valid)?),
             None => true,
         };
+        let goal = by.goal;
         let validation = Validation {
             step: self.progress.step,
             epoch: self.progress.epoch,
@@ -274,9 +275,9 @@ impl<M: SequenceModel> Trainer<'_, M> {
         } else {
             self.progress.without_gain += 1;
         }
-        self.schedule.observe(cost);
+        self.schedule.observe(value, goal);
         if let Some(average) = &mut self.average {
-            average.validated(cost);
+            average.validated(value, goal);
         }
         self.tell(|callback| callback.validated(&validation, is_best));
         let seconds = run.seconds();
@@ -294,8 +295,8 @@ impl<M: SequenceModel> Trainer<'_, M> {
         // Nothing that is not finite is saved: reading the losses finds it.
         self.read_losses(run)?;
         self.clock.seconds = run.seconds();
-        self.progress.schedule = self.schedule.state();
-        self.progress.average = self.average.as_ref().map(|average| average.state());
+        self.progress.schedule = self.schedule.state().clone();
+        self.progress.average = self.average.as_ref().map(|average| average.state().clone());
         let mut memories = SavedStates::new();
         for callback in &mut self.callbacks {
             if let Some(saved) = callback.save()? {

@@ -28,7 +28,7 @@ use crate::environment::{Environment, System};
 use crate::error::TrainError;
 use crate::interrupt::Interrupt;
 use crate::model::SequenceModel;
-use crate::optimizer::with_path_ids;
+use crate::optimizer::{ParameterGroups, with_path_ids};
 use crate::precision;
 use crate::progress::{Clock, Progress, Validation};
 use crate::schedule::Schedule;
@@ -68,6 +68,7 @@ pub struct Trainer<'a, M: SequenceModel> {
     key: Key,
     model: M,
     optimizer: ModuleOptimizer,
+    groups: ParameterGroups,
     schedule: Schedule,
     average: Option<Average<M>>,
     best_model: Option<M>,
@@ -109,11 +110,19 @@ impl<'a, M: SequenceModel> Trainer<'a, M> {
         let device = device.clone().without_autodiff();
         precision::check(config.precision, &device)?;
         let model = with_path_ids(model.to_device(&device).valid().train());
+        let groups = ParameterGroups::new(
+            &model,
+            &config.optimizer,
+            &config.groups,
+            config.decay_biases,
+        )?;
+        let average = config.average.clone().map(Average::new).transpose()?;
         Ok(Self {
             key: Key::new(config.seed),
-            optimizer: config.optimizer.init(),
+            optimizer: config.optimizer.init(&groups),
+            groups,
             schedule: Schedule::new(&config.schedule, config.learning_rate)?,
-            average: config.average.clone().map(Average::new),
+            average,
             model,
             best_model: None,
             gradients: None,

@@ -61,9 +61,10 @@ impl<M: SequenceModel> Trainer<'_, M> {
         self.optimizer = checkpoint.load_optimizer(self.optimizer)?;
         self.carried = checkpoint.load_carried(&self.device.clone().autodiff())?;
         self.gradients = checkpoint.load_gradients(&self.model, &self.device)?;
-        self.schedule.restore(&progress.schedule);
+        self.schedule.restore(progress.schedule.clone());
         if let (Some(config), Some(state)) = (&self.config.average, &progress.average) {
-            self.average = Some(Average::restore(config.clone(), state.clone(), averaged));
+            let average = Average::restored(config.clone(), state.clone(), averaged)?;
+            self.average = Some(average);
         }
         self.clock = checkpoint.clock()?;
         self.progress = progress;

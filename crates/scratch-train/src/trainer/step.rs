@@ -39,7 +39,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
             Precision::F32 => train_window(&self.model, &window, carried, &key),
             lower => {
                 let model = run.lowered.take();
-                let model = model.unwrap_or_else(|| precision::lowered(&self.model, lower));
+                let model = model.unwrap_or_else(|| precision::lowered(&self.model, lower.dtype()));
                 let mut trained = train_window(&model, &window, carried, &key);
                 trained.grads = precision::raised(trained.grads, &self.model);
                 run.lowered = Some(model);
@@ -95,12 +95,15 @@ impl<M: SequenceModel> Trainer<'_, M> {
             if let Some(norm) = norm {
                 run.losses.add_norm(norm, self.progress.step);
             }
-            self.model = self
-                .optimizer
-                .step(learning_rate, self.model.clone(), grads);
+            self.model = self.optimizer.step(
+                self.groups.learning_rate(learning_rate),
+                self.model.clone(),
+                grads,
+            );
             run.lowered = None;
             if let Some(average) = &mut self.average {
-                average.after_step(&self.model, place);
+                let step = self.progress.step;
+                average.after_step(&self.model, &Place { step, ..*place });
             }
             if self.progress.best_weights != BestWeights::None {
                 self.progress.best_weights = BestWeights::Own;
