@@ -154,7 +154,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// There is no checkpoint of that name.
-    #[error("{}: expected a checkpoint folder, found {found}", path.display())]
+    #[error("{}: expected a checkpoint, found {found}", path.display())]
     NotACheckpoint {
         /// Where it was looked for.
         path: PathBuf,

@@ -93,7 +93,7 @@ impl Scratch {
         value
     }
 
-    /// Every file and folder with its content.
+    /// Every file and folder with its content, but locks, which hold the last process.
     pub fn snapshot(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         let mut found = BTreeMap::new();
         collect(self.folder.path(), &mut found);
@@ -145,7 +145,7 @@ fn collect(folder: &Path, found: &mut BTreeMap<PathBuf, Option<Vec<u8>>>) {
         if path.is_dir() {
             collect(&path, found);
             found.insert(path, None);
-        } else {
+        } else if path.file_name() != Some("lock".as_ref()) {
             let content = fs::read(&path).unwrap();
             found.insert(path, Some(content));
         }

@@ -119,12 +119,10 @@ impl RunFolder {
         if run.root.is_file() {
             return Err(taken("a file"));
         }
-        for folder in [&run.root, &run.plots()] {
-            if let Some(found) = run.occupied()? {
-                return Err(taken(found));
-            }
-            fs::create_dir_all(folder).map_err(io(folder))?;
+        if let Some(found) = run.occupied()? {
+            return Err(taken(found));
         }
+        fs::create_dir_all(&run.root).map_err(io(&run.root))?;
         let lock = run.lock()?;
         // Somebody else may have been faster.
         match run.occupied()? {
@@ -223,6 +221,16 @@ impl RunFolder {
         self.root.join("plots")
     }
 
+    /// Makes the folder of plots, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub(crate) fn make_plots(&self) -> Result<(), RunError> {
+        let folder = self.plots();
+        fs::create_dir_all(&folder).map_err(io(&folder))
+    }
+
     /// The checkpoints.
     pub fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(self.root.join("checkpoints"))
@@ -269,6 +277,14 @@ impl RunFolder {
             .map_err(|error| csv_error(&path, error))
     }
 
+    /// Whether anything was recorded.
+    pub(crate) fn has_records(&self) -> bool {
+        let records = [recorder::METRICS, recorder::STEPS, recorder::LOG];
+        let sizes =
+            records.map(|name| self.root.join(name).metadata().map_or(0, |meta| meta.len()));
+        sizes.iter().any(|&size| size > 0)
+    }
+
     fn metrics_path(&self) -> PathBuf {
         self.root.join(recorder::METRICS)
     }
@@ -285,11 +301,7 @@ impl RunFolder {
         };
         for entry in entries {
             let entry = entry.map_err(io(&self.root))?;
-            let name = entry.file_name();
-            let is_ours = name == lock::LOCK
-                || name == "plots"
-                    && fs::read_dir(entry.path()).is_ok_and(|mut all| all.next().is_none());
-            if !is_ours {
+            if entry.file_name() != lock::LOCK {
                 return Ok(Some("files"));
             }
         }

@@ -12,8 +12,8 @@ use crate::error::TrainError;
 use crate::progress::Validation;
 
 pub(super) const METRICS: &str = "metrics.csv";
-const STEPS: &str = "steps.csv";
-const LOG: &str = "log.jsonl";
+pub(super) const STEPS: &str = "steps.csv";
+pub(super) const LOG: &str = "log.jsonl";
 const TIMING: &str = "timing.csv";
 
 /// Writes `metrics.csv`, `steps.csv` and `log.jsonl`, which are the same in each run of one seed,

@@ -11,6 +11,7 @@ use crate::callback::{Callback, Ending};
 use crate::checkpoint::Checkpoint;
 use crate::config::TrainingConfig;
 use crate::data::SequenceData;
+use crate::error::CheckpointError;
 use crate::interrupt::Interrupt;
 use crate::model::SequenceModel;
 use crate::progress::Validation;
@@ -155,13 +156,14 @@ pub(super) fn resume<J: Job>(
     change: impl FnOnce(&mut TrainingConfig),
     session: Session<'_>,
 ) -> Result<J::Report, TaskError> {
-    let _lock = run.lock()?;
     let mut config: J::Config = run.config(J::TASK)?;
+    let _lock = run.lock()?;
     change(J::training(&mut config));
     let training = J::training(&mut config).clone();
     let job = J::prepare(config.clone(), Some(run))?;
     let checkpoints = run.checkpoints();
-    let is_new = checkpoints.list()?.is_empty();
+    // The first checkpoint comes before the first record: without both nothing is lost.
+    let is_new = checkpoints.list()?.is_empty() && !run.has_records();
     let mut trainer = Trainer::new(job.model(session.device)?, training.clone(), session.device)?
         .with_checkpoints(checkpoints);
     if !is_new {
@@ -182,6 +184,7 @@ pub(super) fn resume<J: Job>(
 pub(super) fn evaluate<J: Job>(run: &RunFolder, device: &Device) -> Result<J::Report, TaskError> {
     let job = open::<J>(run)?;
     let model = best_model(run, job.model(device)?)?;
+    run.make_plots()?;
     job.report(run, &model, device, None)
 }
 
@@ -193,6 +196,13 @@ pub(super) fn open<J: Job>(run: &RunFolder) -> Result<J, TaskError> {
 /// `model` with the weights of a run's best validation, in its form without autodiff.
 pub(super) fn best_model<M: SequenceModel>(run: &RunFolder, model: M) -> Result<M, TaskError> {
     let checkpoint = Checkpoint::open(&run.checkpoints().last()?)?;
+    if checkpoint.progress()?.best.is_none() {
+        return Err(CheckpointError::NotACheckpoint {
+            path: checkpoint.path().into(),
+            found: "one from before the first validation".into(),
+        }
+        .into());
+    }
     Ok(checkpoint.load_best_model(model.valid())?)
 }
 
@@ -209,6 +219,7 @@ fn finish<'a, J: Job>(
     let [train, valid] = job.parts();
     // Before a file is written: it may be that the run cannot go on.
     trainer.check(train, valid)?;
+    run.make_plots()?;
     run.write_config(J::TASK, config)?;
     let system = trainer.system(session.command, train, valid);
     run.write_json("system.json", &system)?;

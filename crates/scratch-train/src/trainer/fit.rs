@@ -90,6 +90,11 @@ impl<M: SequenceModel> Trainer<'_, M> {
                 .as_ref()
                 .map(|_| Environment::current(&self.device)),
         };
+        // Where no checkpoint can be written, this is said before the first step and not after an
+        // hour; and a run that is cut off at once can go on.
+        if self.checkpoints.is_some() && self.last_checkpoint().is_none() {
+            self.save(&mut run)?;
+        }
         let ending = self.windows(&mut run, train, valid)?;
         self.finish(&mut run, ending, valid)?;
         self.tell(|callback| callback.ended(ending));

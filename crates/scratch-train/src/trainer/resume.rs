@@ -246,7 +246,13 @@ fn short(value: &Value) -> String {
             format!("{}…", text.chars().take(12).collect::<String>())
         }
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        // Settings in f32 are written with the digits of an f64.
+        other => match other.as_f64() {
+            Some(number) if other.is_f64() && f64::from(number as f32) == number => {
+                (number as f32).to_string()
+            }
+            _ => other.to_string(),
+        },
     }
 }
 
@@ -270,7 +276,7 @@ mod tests {
             changes(&then, &now),
             [
                 "data (ab then, none now)",
-                "training.clip_norm (none then, 1.0 now)",
+                "training.clip_norm (none then, 1 now)",
                 "training.optimizer.kind (sgd then, adam now)",
                 "training.seed (1 then, 2 now)"
             ]
