@@ -19,6 +19,8 @@
 //! | `truncated_bptt` | what windows cut off the gradient, and what they do not |
 //! | `schedules` | learning rates are burn's and PyTorch's, wherever in a run they are asked for |
 //! | `optimizers` | steps are PyTorch's, a record is all of the state, and what decays |
+//! | `mixed_precision` | bf16 over weights in f32: types, losses, gradients |
+//! | `range_test` | the learning rates it finds train, and it leaves the model alone |
 //! | `trainer` | the loop, its checkpoints, and going on from them |
 //! | `growth` | memory grows linearly in the number of steps |
 //! | `weights` | weights in other layouts and files |

@@ -182,6 +182,7 @@ fn every_parameter_has_a_gradient_and_moves() {
         d_hidden: 5,
         num_layers: 2,
         dropout: 0.2,
+        label_smoothing: 0.1,
     };
     let model = config.try_init(7, &key, &device).unwrap();
     check_moves("character model", model, |device| TextBatch {
@@ -207,6 +208,7 @@ fn every_parameter_has_a_gradient_and_moves() {
         num_layers: 2,
         bidirectional: true,
         dropout: 0.2,
+        label_smoothing: 0.1,
     };
     let model = config.try_init(7, 4, &key, &device).unwrap();
     check_moves("classifier", model, |device| LabelledBatch {
