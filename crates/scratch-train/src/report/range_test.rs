@@ -6,7 +6,7 @@ use super::canvas::{
     Axis, BLUE, Entry, HEADINGS, VERMILION, chart, headings, legend, px, sheet, stroke,
 };
 use super::{ReportError, ticks};
-use crate::range_test::RangeTest;
+use crate::range_test::{RangePoint, RangeTest};
 
 /// The curve of a range test, with the learning rate it suggests.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +20,8 @@ pub struct RangePlot<'a> {
 }
 
 impl RangePlot<'_> {
-    /// The plot as an SVG file; learning rates are on a logarithmic axis. Single losses far above
-    /// the smoothed ones are cut off.
+    /// The plot as an SVG file; learning rates are on a logarithmic axis. What is far above
+    /// the losses before the lowest is cut off: an explosion would hide the fall.
     ///
     /// # Errors
     ///
@@ -34,12 +34,7 @@ impl RangePlot<'_> {
                 expected: "steps of a range test",
             });
         };
-        let smoothed = || points.iter().map(|point| point.smoothed);
-        let low = points
-            .iter()
-            .map(|point| point.loss.min(point.smoothed))
-            .fold(f64::INFINITY, f64::min);
-        let high = smoothed().fold(f64::NEG_INFINITY, f64::max);
+        let (low, high) = extent(points);
         let air = match high - low {
             0.0 => low.abs().max(1e-3) * 0.1,
             height => height * 0.06,
@@ -85,7 +80,7 @@ impl RangePlot<'_> {
             legend(root, shown, (84, HEADINGS + 14))?;
             let (_, area) = root.split_vertically(px(HEADINGS + 26));
             let mut plane = chart(&area, x, y)?;
-            let line = |loss: fn(&crate::range_test::RangePoint) -> f64| {
+            let line = |loss: fn(&RangePoint) -> f64| {
                 let at = move |point| (f64::log10(rate_of(point)), loss(point).clamp(low, high));
                 points.iter().map(at)
             };
@@ -103,7 +98,28 @@ impl RangePlot<'_> {
     }
 }
 
-fn rate_of(point: &crate::range_test::RangePoint) -> f64 {
+/// The lowest loss, and the highest that is to be seen.
+fn extent(points: &[RangePoint]) -> (f64, f64) {
+    let highest = |points: &[RangePoint]| {
+        let smoothed = points.iter().map(|point| point.smoothed);
+        smoothed.fold(f64::NEG_INFINITY, f64::max)
+    };
+    let losses = points.iter().map(|point| point.loss.min(point.smoothed));
+    let low = losses.fold(f64::INFINITY, f64::min);
+    let by_smoothed = |a: &&RangePoint, b: &&RangePoint| a.smoothed.total_cmp(&b.smoothed);
+    let lowest = points.iter().min_by(by_smoothed);
+    let falls = points
+        .iter()
+        .take_while(|&point| Some(point) != lowest)
+        .count();
+    let (before, all) = (highest(&points[..falls]), highest(points));
+    if falls == 0 {
+        return (low, all);
+    }
+    (low, all.min(before + (before - low)))
+}
+
+fn rate_of(point: &RangePoint) -> f64 {
     point.learning_rate
 }
 
@@ -122,7 +138,6 @@ fn suggestion_style() -> ShapeStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::range_test::RangePoint;
 
     fn test(count: i32, suggestion: Option<f64>) -> RangeTest {
         let points = (0..count).map(|step| {
@@ -158,6 +173,21 @@ mod tests {
         let without = svg(&test(31, None)).unwrap();
         assert!(without.contains("no learning rate is suggested"));
         assert!(without.len() < with.len());
+    }
+
+    /// Losses from 3 down to 1.5 and then a thousand: seen is as much again above as they fall.
+    #[test]
+    fn an_explosion_is_cut_off() {
+        let mut exploded = test(31, None);
+        let last = exploded.points[30];
+        exploded.points.push(RangePoint {
+            loss: 1000.0,
+            smoothed: 1000.0,
+            ..last
+        });
+        assert_eq!(extent(&exploded.points), (1.5, 4.5));
+        assert!(svg(&exploded).unwrap().contains("4.5"));
+        assert_eq!(extent(&exploded.points[30..]), (1.5, 1000.0));
     }
 
     #[test]
