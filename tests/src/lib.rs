@@ -23,6 +23,8 @@
 //! | `resume` | a run that was cut off and goes on is the run that was not |
 //! | `checkpoints` | what is kept, and what happens to files that are damaged or cannot be written |
 //! | `crash_resume` | a process that is killed at any instant loses nothing |
+//! | `mixed_precision` | bf16 over weights in f32: types, losses, gradients |
+//! | `range_test` | the learning rates it finds train, and it leaves the model alone |
 //! | `growth` | memory grows linearly in the number of steps |
 //! | `weights` | weights in other layouts and files |
 //!

@@ -14,7 +14,8 @@ use scratch_tests::{
     Named, PATHS, Tolerance, Values, assert_all_close, assert_close, device, dtypes,
 };
 use scratch_train::gradients::clip_global_norm;
-use scratch_train::loss::cross_entropy;
+use scratch_train::loss::{cross_entropy, smoothed_cross_entropy};
+use serde_json::Value;
 
 /// The goldens are in f32 whatever the module computes in, and PyTorch's sigmoid and tanh are
 /// other approximations.
@@ -271,5 +272,52 @@ fn cross_entropy_of_the_targets_that_count() {
             golden.values("grad.logits"),
             tolerance,
         );
+    }
+}
+
+/// Without autodiff there is no smoothing, whatever is asked for.
+#[test]
+fn label_smoothing() {
+    let golden = include_str!("../goldens/pytorch/training.json");
+    let golden: Value = serde_json::from_str(golden).unwrap();
+    let cases = golden["smoothing"].as_array().unwrap();
+    assert_eq!(cases.len(), 4);
+    let plain = cases[0]["loss"].as_f64().unwrap();
+    for case in cases {
+        let smoothing = case["smoothing"].as_f64().unwrap();
+        let logits: Vec<f64> = serde_json::from_value(case["logits"].clone()).unwrap();
+        let targets: Vec<i64> = serde_json::from_value(case["targets"].clone()).unwrap();
+        let gradient: Vec<f64> = serde_json::from_value(case["gradient"].clone()).unwrap();
+        let expected = case["loss"].as_f64().unwrap();
+        assert!(smoothing == 0.0 || (expected - plain).abs() > 1e-3);
+        for dtype in dtypes() {
+            let tolerance = Tolerance::of(dtype);
+            let run = |device: &Device| {
+                let logits = TensorData::new(logits.clone(), [5, 7]);
+                let logits = Tensor::<2>::from_data(logits, (device, dtype));
+                let targets = TensorData::new(targets.clone(), [5]);
+                let targets = Tensor::<1, Int>::from_data(targets, device);
+                let logits = match device.is_autodiff() {
+                    true => logits.require_grad(),
+                    false => logits,
+                };
+                (
+                    smoothed_cross_entropy(logits.clone(), targets, smoothing),
+                    logits,
+                )
+            };
+            let (loss, logits) = run(&device().autodiff());
+            let gradients = loss.backward();
+            let found: f64 = loss.into_scalar();
+            assert!(tolerance.allows(found, expected), "{smoothing}: {found}");
+            assert_close(
+                &format!("gradient at {smoothing}"),
+                logits.grad(&gradients).unwrap(),
+                Values::new([5, 7], gradient.clone()),
+                tolerance,
+            );
+            let (loss, _) = run(&device());
+            assert!(tolerance.allows(loss.into_scalar(), plain));
+        }
     }
 }

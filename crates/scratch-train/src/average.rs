@@ -475,6 +475,31 @@ mod tests {
         assert_eq!(model.value.val().dtype(), DType::F32);
     }
 
+    /// In two places, but averaged once, and still one.
+    #[test]
+    fn a_shared_parameter_is_averaged_once() {
+        #[derive(Module, Debug)]
+        struct Tied {
+            a: Param<Tensor<1>>,
+            b: Param<Tensor<1>>,
+        }
+        let config = AverageConfig::Ema {
+            decay: 0.5,
+            warmup: false,
+        };
+        let mut average = Average::new(config).unwrap();
+        for newest in [8.0, 4.0, 2.0] {
+            let a = one(newest, FloatDType::F32).value;
+            average.after_step(&Tied { b: a.clone(), a }, &Place::default());
+        }
+        let tied = average.model().unwrap();
+        assert_eq!(tied.a.id, tied.b.id);
+        for param in [&tied.a, &tied.b] {
+            let values: Vec<f64> = param.val().into_data().iter::<f64>().collect();
+            assert_eq!(values, [4.0, 8.0]);
+        }
+    }
+
     #[test]
     fn settings() {
         let parse = |text: &str| toml::from_str::<AverageConfig>(text).unwrap();

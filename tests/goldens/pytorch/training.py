@@ -1,4 +1,5 @@
-"""Writes training.json: learning rates, optimizer steps and smoothed losses of PyTorch.
+"""Writes training.json: learning rates, optimizer steps and smoothed losses of PyTorch, and
+steps of optimizers that it lacks by their papers.
 
     pip install torch
     python tests/goldens/pytorch/training.py
@@ -114,6 +115,60 @@ def steps(make, settings):
     return {"settings": settings, "after": after}
 
 
+class ByHand(optim.Optimizer):
+    """An optimizer that PyTorch lacks, as its paper writes it."""
+
+    def __init__(self, parameters, **settings):
+        super().__init__(parameters, settings)
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                state["step"] = state.get("step", 0) + 1
+                self.move(weight, weight.grad.clone(), state, state["step"], **group)
+
+
+class Lion(ByHand):
+    """Chen et al. 2023, algorithm 2."""
+
+    def move(self, weight, g, state, t, *, lr, beta_1, beta_2, decay, **_):
+        m = state.get("m", torch.zeros_like(g))
+        direction = torch.sign(beta_1 * m + (1 - beta_1) * g)
+        weight -= lr * (direction + decay * weight)
+        state["m"] = beta_2 * m + (1 - beta_2) * g
+
+
+class Lamb(ByHand):
+    """You et al. 2020, algorithm 2, with phi the identity."""
+
+    def move(self, weight, g, state, t, *, lr, beta_1, beta_2, eps, decay, **_):
+        m = beta_1 * state.get("m", torch.zeros_like(g)) + (1 - beta_1) * g
+        v = beta_2 * state.get("v", torch.zeros_like(g)) + (1 - beta_2) * g**2
+        state.update(m=m, v=v)
+        ratio = m / (1 - beta_1**t) / (torch.sqrt(v / (1 - beta_2**t)) + eps)
+        direction = ratio + decay * weight
+        weight -= lr * weight.norm() / direction.norm() * direction
+
+
+class Adan(ByHand):
+    """Xie et al. 2022, algorithm 1 with the bias corrections of its authors' code; the decays
+    are those of that code, 1 minus the paper's."""
+
+    def move(self, weight, g, state, t, *, lr, beta_1, beta_2, beta_3, eps, decay, **_):
+        difference = g - state.get("before", g)
+        zeros = torch.zeros_like(g)
+        m = beta_1 * state.get("m", zeros) + (1 - beta_1) * g
+        v = beta_2 * state.get("v", zeros) + (1 - beta_2) * difference
+        ahead = g + beta_2 * difference
+        n = beta_3 * state.get("n", zeros) + (1 - beta_3) * ahead**2
+        state.update(m=m, v=v, n=n, before=g)
+        root = torch.sqrt(n / (1 - beta_3**t)) + eps
+        direction = m / (1 - beta_1**t) + beta_2 * v / (1 - beta_2**t)
+        weight.copy_((weight - lr * direction / root) / (1 + lr * decay))
+
+
 def smoothed(smoothing):
     generator = torch.Generator().manual_seed(5)
     logits = 2 * torch.randn(5, 7, generator=generator, dtype=torch.float64)
@@ -207,6 +262,39 @@ def main():
             steps(
                 lambda p: optim.Adagrad(p, 0.02, lr_decay=0.1, weight_decay=0.1),
                 {"kind": "adagrad", "lr_decay": 0.1, "weight_decay": 0.1},
+            ),
+            steps(
+                lambda p: optim.Adafactor(p, 0.02, weight_decay=0.1),
+                # Its relative steps end at 1 / sqrt(step), which is more than 0.02 here.
+                {"kind": "adafactor", "scale_parameter": True, "weight_decay": 0.1},
+            ),
+            steps(
+                lambda p: Lion(p, lr=0.02, beta_1=0.8, beta_2=0.95, decay=0.3),
+                {"kind": "lion", "beta_1": 0.8, "beta_2": 0.95, "weight_decay": 0.3},
+            ),
+            steps(
+                lambda p: Lamb(
+                    p, lr=0.02, beta_1=0.8, beta_2=0.95, eps=1e-6, decay=0.3
+                ),
+                {"kind": "lamb", "beta_1": 0.8, "beta_2": 0.95, "weight_decay": 0.3},
+            ),
+            steps(
+                lambda p: Adan(
+                    p,
+                    lr=0.02,
+                    beta_1=0.9,
+                    beta_2=0.8,
+                    beta_3=0.95,
+                    eps=1e-8,
+                    decay=0.3,
+                ),
+                {
+                    "kind": "adan",
+                    "beta_1": 0.9,
+                    "beta_2": 0.8,
+                    "beta_3": 0.95,
+                    "weight_decay": 0.3,
+                },
             ),
         ],
         "smoothing": [smoothed(smoothing) for smoothing in (0.0, 0.1, 0.35, 1.0)],

@@ -312,6 +312,23 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_tables_of_the_training_settings() {
+        let text = "decay_biases = true\n[[groups]]\nmatch = \"embed\"\nweight_decay = 0.0\n\
+                    [[groups]]\nmatch = \"*.bias\"\nlearning_rate_factor = 2";
+        let config: crate::TrainingConfig = toml::from_str(text).unwrap();
+        let expected = [
+            GroupConfig::new("embed").with_weight_decay(0.0),
+            GroupConfig::new("*.bias").with_learning_rate_factor(2.0),
+        ];
+        assert_eq!(config.groups, expected);
+        let again = toml::to_string(&config).unwrap();
+        assert_eq!(
+            toml::from_str::<crate::TrainingConfig>(&again).unwrap(),
+            config
+        );
+    }
+
+    #[test]
     fn a_group_of_nothing_is_an_error() {
         let device = Device::default();
         let model = CharLmConfig::default()

@@ -4,6 +4,7 @@ mod canvas;
 mod confusion;
 mod forecast;
 mod loss;
+mod range_test;
 mod ticks;
 
 use std::fs;
@@ -14,6 +15,7 @@ use thiserror::Error;
 pub use confusion::ConfusionPlot;
 pub use forecast::ForecastPlot;
 pub use loss::{LossPlot, LossPoint};
+pub use range_test::RangePlot;
 
 /// A plot that could not be drawn or written.
 #[derive(Debug, Error)]

@@ -134,6 +134,7 @@ pub enum ScheduleConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
+    deny_unknown_fields,
     expecting = "expected a share of the run (0.02) or steps ({ steps = 100 })"
 )]
 pub enum Warmup {
@@ -519,6 +520,8 @@ mod tests {
         let error = parse("kind = \"noam\"\nwarmup = 0.1").unwrap_err();
         assert!(error.contains("unknown field `warmup`"), "{error}");
         let error = parse("kind = \"cosine\"\nwarmup = \"x\"").unwrap_err();
+        assert!(error.contains("share of the run"), "{error}");
+        let error = parse("kind = \"cosine\"\nwarmup = { steps = 3, epochs = 1 }").unwrap_err();
         assert!(error.contains("share of the run"), "{error}");
     }
 
