@@ -49,7 +49,7 @@ fn model() -> Toy {
 /// The training loss of the last validation interval.
 fn train(learning_rate: f64) -> Option<f64> {
     let mut trainer = Trainer::new(model(), config(learning_rate), &device()).unwrap();
-    match trainer.fit(&data(), &data(), &mut ()) {
+    match trainer.fit(&data(), &data()) {
         Ok(_) => trainer.progress().last.as_ref().map(|last| last.train_loss),
         Err(TrainError::Diverged { .. }) => None,
         Err(error) => panic!("{error}"),
