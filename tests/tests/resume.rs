@@ -10,8 +10,8 @@ use burn::tensor::Device;
 use scratch_tests::backend::{Kind, all};
 use scratch_tests::probe::parameters;
 use scratch_tests::runs::{
-    WINDOWS, assert_same_files, checkpoints, constant, everything, files, fit, plain, resumed, run,
-    train_data, trainer, valid_data,
+    WINDOWS, assert_same_files, checkpoints, constant, everything, files, fit, model, plain,
+    resumed, run, train_data, trainer, valid_data,
 };
 use scratch_tests::toy::{ToyBatch, ToyData};
 use scratch_tests::{assert_all_same, device};
@@ -19,9 +19,10 @@ use scratch_train::callback::{Control, Saved, SavedStates};
 use scratch_train::data::{SequenceData, Window};
 use scratch_train::optimizer::OptimizerConfig;
 use scratch_train::{
-    Callback, CheckpointError, Interrupt, ResumeOptions, StepRow, TrainError, TrainingConfig,
+    Callback, CheckpointError, Interrupt, ResumeOptions, StepRow, TrainError, Trainer,
+    TrainingConfig,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 #[test]
@@ -75,8 +76,8 @@ fn a_run_that_died_and_was_resumed_is_the_run_that_did_not() {
     let weights = parameters(expected.model());
     let best = parameters(&expected.into_best_model());
 
-    // Every two steps, and where an epoch ends.
-    for (death, saved_at) in [2, 3, 4, 6, 8, 9, 10, 12].into_iter().enumerate() {
+    // At the beginning, every two steps, and where an epoch ends.
+    for (death, saved_at) in [0, 2, 3, 4, 6, 8, 9, 10, 12].into_iter().enumerate() {
         let death = death + 1;
         let folder = TempDir::new().unwrap();
         let mut killed = trainer(everything(), &device(), &folder).with_callback(DiesAfter(death));
@@ -234,6 +235,94 @@ fn resuming_a_finished_run_changes_nothing() {
     let weights = parameters(trainer.model());
     assert_all_same("weights", &parameters(resumed.model()), &weights);
     assert_eq!(files(folder.path()), before);
+}
+
+/// Settings with everything that remembers something, each once.
+fn features() -> Vec<Value> {
+    vec![
+        json!({"schedule": {"kind": "plateau", "patience": 0, "factor": 0.5, "threshold": 0.9}}),
+        json!({"schedule": {"kind": "cosine_restarts", "cycle": 1.5, "multiplier": 2}}),
+        json!({"schedule": {"kind": "one_cycle"}, "optimizer": {"kind": "sgd", "momentum": 0.9}}),
+        json!({"schedule": {"kind": "noam", "warmup_steps": 5}, "optimizer": {"kind": "adan"}}),
+        json!({"schedule": {"kind": "step", "every": 2}, "optimizer": {"kind": "lion"}}),
+        json!({"schedule": {"kind": "exponential", "warmup": {"steps": 4}},
+               "optimizer": {"kind": "adagrad"}}),
+        json!({"schedule": {"kind": "linear"}, "optimizer": {"kind": "lamb"}, "clip_value": 0.01}),
+        json!({"schedule": {"kind": "constant"}, "optimizer": {"kind": "adafactor"}}),
+        json!({"optimizer": {"kind": "adam", "amsgrad": true}, "average": {"kind": "ema"}}),
+        json!({"optimizer": {"kind": "rms_prop", "momentum": 0.5, "centered": true},
+               "average": {"kind": "swa", "start": 0.4, "every": 2}}),
+        json!({"average": {"kind": "nt_asgd", "non_monotone": 1}, "learning_rate": 0.3,
+               "optimizer": {"kind": "sgd"}, "validate_every": 1}),
+        json!({"groups": [{"match": "head.*", "learning_rate_factor": 0.1}], "patience": 3}),
+        json!({"non_finite": "skip", "log_every": 2}),
+        json!({"precision": "bf16"}),
+    ]
+}
+
+/// [`everything`] with some settings replaced.
+fn with(changes: &Value) -> TrainingConfig {
+    let mut config = serde_json::to_value(everything()).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    serde_json::from_value(config).unwrap()
+}
+
+#[test]
+fn whatever_remembers_something_goes_on_where_it_was() {
+    for changes in features() {
+        let config = with(&changes);
+        // A gradient that is not finite, for those that skip it.
+        let data = match changes.get("non_finite") {
+            Some(_) => train_data().with_poison(1, 2),
+            None => train_data(),
+        };
+        let start = |folder: &TempDir| {
+            let trainer = Trainer::new(model(&device()), config.clone(), &device());
+            trainer.map(|trainer| trainer.with_checkpoints(checkpoints(folder)))
+        };
+        let expected = TempDir::new().unwrap();
+        let mut through = match start(&expected) {
+            Ok(trainer) => trainer,
+            // The only one of these settings that not every device has.
+            Err(error) => {
+                assert!(
+                    error.to_string().contains("precision"),
+                    "{changes}: {error}"
+                );
+                continue;
+            }
+        };
+        let outcome = through.fit(&data, &valid_data()).unwrap();
+        assert_eq!(outcome.skipped > 0, changes.get("non_finite").is_some());
+        let last = |folder: &TempDir| checkpoints(folder).last().unwrap();
+        let averaged = last(&expected).join("average.bpk").exists();
+        assert_eq!(averaged, changes.get("average").is_some(), "{changes}");
+
+        // Cut off three times, the second time soon after the first.
+        let folder = TempDir::new().unwrap();
+        let mut trainer = start(&folder).unwrap();
+        for at in [6, 7, 12] {
+            let interrupt = Interrupt::new();
+            let cut = InterruptsAt {
+                data: data.clone(),
+                interrupt: interrupt.clone(),
+                at,
+            };
+            let mut first = trainer.with_interrupt(interrupt);
+            let error = first.fit(&cut, &valid_data()).err();
+            let is_cut = matches!(error, Some(TrainError::Interrupted { .. }));
+            assert!(
+                is_cut || changes.get("patience").is_some(),
+                "{changes}: {error:?}"
+            );
+            trainer = resumed(config.clone(), &folder, ()).unwrap();
+        }
+        trainer.fit(&data, &valid_data()).unwrap();
+        assert_eq!(trainer.progress(), through.progress(), "{changes}");
+        assert_same_files(&last(&folder), &last(&expected));
+    }
 }
 
 /// Counts what it is told, steers, and keeps its count in checkpoints.
