@@ -8,14 +8,17 @@ mod output;
 mod panics;
 mod summary;
 
+use std::panic;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    panics::print_one_line();
-    match commands::run(args::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.print(),
+    let cli = args::Cli::parse();
+    panics::keep_quiet();
+    match panic::catch_unwind(|| commands::run(cli)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => failure.print(),
+        Err(_) => panics::failure().print(),
     }
 }

@@ -32,7 +32,9 @@ fn forecasting_without_data() {
         "timing.csv",
         "plots/forecast.svg",
         "plots/loss.svg",
-        "checkpoints/index.json",
+        "steps.csv",
+        "log.jsonl",
+        "system.json",
     ] {
         assert!(!scratch.read(&format!("{run}/{file}")).is_empty(), "{file}");
     }
@@ -197,7 +199,11 @@ fn a_run_of_text_outlives_changes_of_its_files() {
     scratch.ok(&format!("{line} --out run"));
     // Characters that the run has never seen.
     scratch.write("book.txt", prose(120) + "0123456789\n");
-    scratch.ok("resume run --epochs 2");
+    let refused = scratch.run("resume run --epochs 2");
+    assert_eq!(refused.code, Some(2));
+    let said = "training data (";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    scratch.ok("resume run --epochs 2 --accept-changes");
     std::fs::remove_file(scratch.path("book.txt")).unwrap();
     for run in ["run", "bytes"] {
         let text = scratch.ok(&format!("generate {run} --length 30")).stdout;

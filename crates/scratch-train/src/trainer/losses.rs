@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use super::Trainer;
 use super::fit::Run;
+use crate::config::NonFinite;
 use crate::error::TrainError;
 use crate::model::SequenceModel;
 
@@ -40,18 +41,14 @@ impl Losses {
         self.add(What::Norm, norm, step);
     }
 
-    /// Forgets a step that was skipped.
-    pub(super) fn forget(&mut self, step: u64) {
-        self.pending.retain(|one| one.step != step);
-    }
-
     fn add(&mut self, what: What, value: Tensor<1>, step: u64) {
         self.pending.push(Pending { what, value, step });
     }
 }
 
 impl<M: SequenceModel> Trainer<'_, M> {
-    /// Brings what is pending to the host: the mean of the losses, if there were any.
+    /// Brings what is pending to the host: the mean of the losses, if there were any. Where steps
+    /// may be skipped, a loss that is not finite is left out; its step will be, too.
     pub(super) fn read_losses(&mut self, run: &mut Run<M>) -> Result<Option<f64>, TrainError> {
         let pending = std::mem::take(&mut run.losses.pending);
         if pending.is_empty() {
@@ -65,6 +62,9 @@ impl<M: SequenceModel> Trainer<'_, M> {
             match one.what {
                 What::Loss(targets) => {
                     if !value.is_finite() {
+                        if self.config.non_finite == NonFinite::Skip {
+                            continue;
+                        }
                         return Err(self.diverged("loss", value, one.step));
                     }
                     self.progress.train.add(value, targets as f64);

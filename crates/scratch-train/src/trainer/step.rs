@@ -124,7 +124,6 @@ impl<M: SequenceModel> Trainer<'_, M> {
             self.progress.skipped_in_a_row = 0;
             return Ok(false);
         }
-        run.losses.forget(self.progress.step);
         run.losses.last_norm = None;
         self.carried = None;
         self.progress.skipped += 1;
