@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod settings;
 mod step;
 pub mod tasks;
+pub mod tensorboard;
 pub mod terminal;
 mod trainer;
 
