@@ -106,7 +106,14 @@ pub(super) fn differences(records: &[Record]) -> Vec<Difference> {
                 fact.map(|(_, value)| (*value).to_string())
             })
             .collect();
-        let differ = values.iter().any(|value| *value != values[0]);
+        // A machine that is not on record is not another machine.
+        let known = values.iter().flatten();
+        let differ = match name.starts_with(SYSTEM) {
+            true => known
+                .clone()
+                .any(|value| Some(value) != known.clone().next()),
+            false => values.iter().any(|value| *value != values[0]),
+        };
         differ.then(|| Difference {
             name: name.into(),
             values,
@@ -121,6 +128,7 @@ enum Better {
     Higher,
 }
 
+const SYSTEM: &str = "system: ";
 const MOST_METRICS: usize = 24;
 
 /// Which way a metric is better, if its name says so.
@@ -159,7 +167,7 @@ fn facts(record: &Record) -> Vec<(String, &str)> {
     let settings = record.config.value.iter().flat_map(|config| &config.flat);
     let settings = settings.map(|(name, value)| (name.clone(), value.as_str()));
     let system = record.system.value.iter().flatten();
-    let system = system.map(|(name, value)| (format!("system: {name}"), value.as_str()));
+    let system = system.map(|(name, value)| (format!("{SYSTEM}{name}"), value.as_str()));
     settings.chain(system).collect()
 }
 
@@ -168,6 +176,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::report::files::Part;
     use crate::run::RunFolder;
 
     fn record(config: &str, metrics: &str) -> Record {
@@ -232,6 +241,20 @@ mod tests {
                 different("a.b", [Some("1"), Some("2")]),
                 different("a.c", [Some("3"), None]),
             ]
+        );
+        let [mut one, mut other] = two();
+        let system = |cpu: &str| Part::whole(vec![("cpu".into(), cpu.into())]);
+        one.config = Part::missing();
+        other.config = Part::missing();
+        one.system = system("x");
+        assert_eq!(differences(&[one, other]), []);
+        let [mut one, mut other] = two();
+        one.config = Part::missing();
+        other.config = Part::missing();
+        (one.system, other.system) = (system("x"), system("y"));
+        assert_eq!(
+            differences(&[one, other]),
+            [different("system: cpu", [Some("x"), Some("y")])]
         );
     }
 

@@ -58,10 +58,7 @@ fn single(record: &Record) -> Result<Markup, ReportError> {
     let body = html! {
         header {
             h1 { (record.name) }
-            p.muted {
-                @if let Some(task) = record.task() { "task: " (task) " · " }
-                (record.root.display())
-            }
+            (origin(record))
         }
         (warnings(std::slice::from_ref(record)))
         @if record.best().is_none() {
@@ -155,10 +152,7 @@ fn several(records: &[Record]) -> Result<Markup, ReportError> {
         }
         @for (position, record) in records.iter().enumerate() {
             h2 { (key(position)) (record.name) }
-            p.muted {
-                @if let Some(task) = record.task() { "task: " (task) " · " }
-                (record.root.display())
-            }
+            (origin(record))
             @if record.samples.value.is_some() {
                 details { summary { "Samples" } (samples(record)) }
             }
@@ -212,6 +206,15 @@ fn warnings(records: &[Record]) -> Markup {
             }
         }
     }
+}
+
+/// What the run is of, and where.
+fn origin(record: &Record) -> Markup {
+    let path = record.root.display().to_string();
+    let task = record.task().map(|task| format!("task: {task}"));
+    let path = (path != record.name).then_some(path);
+    let parts: Vec<String> = task.into_iter().chain(path).collect();
+    html! { p.muted { (parts.join(" · ")) } }
 }
 
 fn missing(record: &Record) -> Markup {
@@ -278,7 +281,7 @@ fn charts(records: &[Record]) -> Result<Markup, ReportError> {
         false,
     )?);
     charts.extend(chart(
-        "Seconds",
+        "Time in seconds",
         records,
         |record| (curve_of(&record.timing.value, "seconds"), false),
         false,
@@ -433,7 +436,12 @@ fn samples(record: &Record) -> Markup {
                 thead { tr { @for column in columns { th { (column) } } } }
                 tbody {
                     @for row in rows.iter().take(MOST_SAMPLES) {
-                        tr { @for cell in row { td.value { (cell) } } }
+                        tr {
+                            @for cell in row {
+                                @let number = cell.parse::<f64>().is_ok();
+                                td.value.number[number] { (cell) }
+                            }
+                        }
                     }
                 }
             } }
@@ -450,7 +458,9 @@ fn plots(record: &Record) -> Markup {
             @let title = capitalized(name.trim_end_matches(".svg"));
             h2 { (title) }
             figure {
-                img alt=(title) src={ "data:image/svg+xml;base64," (STANDARD.encode(svg)) };
+                div.scroll {
+                    img alt=(title) src={ "data:image/svg+xml;base64," (STANDARD.encode(svg)) };
+                }
             }
         }
     }
