@@ -9,6 +9,8 @@ pub mod callback;
 pub mod checkpoint;
 pub mod clip;
 mod config;
+#[cfg(feature = "tui")]
+pub mod dashboard;
 pub mod data;
 pub mod error;
 pub mod evaluate;

@@ -212,15 +212,9 @@ impl Callback for TerminalObserver {
 
     fn ended(&mut self, ending: Ending) {
         self.output.finish();
-        let why = match ending {
-            // Whoever caught the signal says how the run can go on.
-            Ending::Interrupted(_) => return,
-            Ending::Finished => "all epochs are done",
-            Ending::OutOfTime => "time is up",
-            Ending::NoGain => "validations stopped getting better",
-            Ending::Stopped => "a callback asked for it",
-        };
-        self.output.line(&format!("training ended: {why}"));
+        if let Some(reason) = reason(ending) {
+            self.output.line(&format!("training ended: {reason}"));
+        }
     }
 }
 
@@ -273,6 +267,17 @@ fn bar_style() -> ProgressStyle {
         .tick_chars("|/-\\ ")
 }
 
+/// Why a run is over. Of a signal nothing is said: whoever caught it says how the run can go on.
+pub(crate) fn reason(ending: Ending) -> Option<&'static str> {
+    match ending {
+        Ending::Finished => Some("all epochs are done"),
+        Ending::OutOfTime => Some("time is up"),
+        Ending::NoGain => Some("validations stopped getting better"),
+        Ending::Stopped => Some("a callback asked for it"),
+        Ending::Interrupted(_) => None,
+    }
+}
+
 /// `0.1234`, and `1.23e-4` where four decimals would say little.
 pub(crate) fn figures(number: f64) -> String {
     if number != 0.0 && !(0.01..1e5).contains(&number.abs()) {
@@ -283,7 +288,7 @@ pub(crate) fn figures(number: f64) -> String {
 }
 
 /// Two figures of a number of any size: `0.51`, `12`, `3.4e-5`.
-fn short(number: f64) -> String {
+pub(crate) fn short(number: f64) -> String {
     match number.abs() {
         0.0 => "0".into(),
         n if (0.01..10.0).contains(&n) => format!("{number:.2}"),
@@ -293,7 +298,7 @@ fn short(number: f64) -> String {
 }
 
 /// `950`, `12.3k`, `4.0M`.
-fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     match number {
         n if n >= 1e6 => format!("{:.1}M", n / 1e6),
         n if n >= 1e3 => format!("{:.1}k", n / 1e3),
