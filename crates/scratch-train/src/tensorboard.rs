@@ -15,8 +15,9 @@ use event::{Event, What};
 /// Writes what a run tells into a folder that TensorBoard reads (`tensorboard --logdir FOLDER`):
 /// `train/loss`, `train/learning_rate`, `train/grad_norm`, `valid/loss` and `valid/METRIC`.
 ///
-/// Every start of a run has a file of its own. That of a resumed run says which step it goes on
-/// after, so that steps of the file before that were made and lost are not shown twice.
+/// Every start of a run has a file of its own, which says what step it goes on after, so that
+/// later steps of the file before, which were made and lost, are not shown beside those that took
+/// their place.
 ///
 /// A file that cannot be written ends the recording at once and the run at its next checkpoint.
 pub struct TensorBoard {
@@ -80,9 +81,8 @@ impl Callback for TensorBoard {
         let opened = self.open();
         self.note(opened);
         self.write(0, What::Version);
-        if plan.resumed_at > 0 {
-            self.write(plan.resumed_at + 1, What::Start);
-        }
+        // TensorBoard does not count the first one it sees, so that every file needs one.
+        self.write(plan.resumed_at + 1, What::Start);
     }
 
     fn logged(&mut self, row: &StepRow) {
@@ -248,11 +248,11 @@ mod tests {
         assert_eq!(board.save().unwrap(), None);
         board.ended(Ending::Finished);
         let messages = messages(&logs.join(&names(&logs)[0]));
-        assert_eq!(messages.len(), 4);
+        assert_eq!(messages.len(), 5);
         assert!(holds(&messages[0], "brain.Event:2"));
-        assert!(holds(&messages[1], "train/grad_norm"));
-        assert!(!holds(&messages[2], "train/grad_norm") && holds(&messages[2], "train/loss"));
-        assert!(holds(&messages[3], "valid/loss") && holds(&messages[3], "valid/accuracy"));
+        assert!(holds(&messages[2], "train/grad_norm"));
+        assert!(!holds(&messages[3], "train/grad_norm") && holds(&messages[3], "train/loss"));
+        assert!(holds(&messages[4], "valid/loss") && holds(&messages[4], "valid/accuracy"));
     }
 
     #[test]
@@ -263,10 +263,11 @@ mod tests {
         }
         let names = names(folder.path());
         assert_eq!(names.len(), 2);
-        assert_eq!(messages(&folder.path().join(&names[0])).len(), 1);
-        let second = messages(&folder.path().join(&names[1]));
-        // Step 101, and a session log whose status is START.
-        assert!(second[1].ends_with(&[0x10, 101, 0x3a, 2, 0x08, 1]));
+        // Its first step, and a session log whose status is START.
+        for (name, first) in names.iter().zip([1, 101]) {
+            let messages = messages(&folder.path().join(name));
+            assert!(messages[1].ends_with(&[0x10, first, 0x3a, 2, 0x08, 1]));
+        }
     }
 
     #[test]
