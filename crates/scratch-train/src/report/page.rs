@@ -111,7 +111,7 @@ fn several(records: &[Record]) -> Result<Markup, ReportError> {
             tbody {
                 @for (position, record) in records.iter().enumerate() {
                     tr {
-                        td { (key(position)) (record.name) }
+                        td.run { (key(position)) (record.name) }
                         @for column in &results.columns {
                             @let best = column.best.contains(&position);
                             td.number.best[best] {
@@ -135,7 +135,7 @@ fn several(records: &[Record]) -> Result<Markup, ReportError> {
                 thead { tr {
                     th { "setting" }
                     @for (position, record) in records.iter().enumerate() {
-                        th { (key(position)) (record.name) }
+                        th.run { (key(position)) (record.name) }
                     }
                 } }
                 tbody {
