@@ -47,6 +47,8 @@ pub enum Command {
     Forecast(AheadArgs),
     /// Write text with the best model of a run
     Generate(GenerateArgs),
+    /// Write a page about a run, or about several side by side
+    Report(ReportArgs),
     /// List the backends and the devices they find
     #[command(after_help = "\
 Examples:
@@ -175,6 +177,23 @@ pub struct GenerateArgs {
     pub seed: u64,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  scratch report runs/forecast-1               writes runs/forecast-1/report.html
+  scratch report runs/text-1 runs/text-2 --out texts.html
+
+The page is one file that needs nothing beside itself. A run that is still going on can be looked at,
+too. It prints where the page is.")]
+pub struct ReportArgs {
+    /// Run folders
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// The page [default: report.html, of one run in its folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod devices;
 mod evaluate;
 mod forecast;
 mod generate;
+mod report;
 mod resume;
 mod train;
 
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate::run(&args, output),
         Command::Forecast(args) => forecast::run(&args, output),
         Command::Generate(args) => generate::run(&args, output),
+        Command::Report(args) => report::run(&args, output),
         Command::Devices => devices::run(output),
     }
 }

@@ -316,6 +316,7 @@ fn every_help_has_examples() {
         "evaluate",
         "forecast",
         "generate",
+        "report",
         "devices",
     ] {
         let help = scratch.ok(&format!("{command} --help")).stdout;

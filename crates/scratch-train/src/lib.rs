@@ -10,6 +10,8 @@ mod best_by;
 pub mod callback;
 pub mod checkpoint;
 mod config;
+#[cfg(feature = "tui")]
+pub mod dashboard;
 pub mod data;
 pub mod disk;
 pub mod environment;
@@ -33,6 +35,7 @@ pub mod schedule;
 pub mod settings;
 mod step;
 pub mod tasks;
+pub mod tensorboard;
 pub mod terminal;
 mod trainer;
 

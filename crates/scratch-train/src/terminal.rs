@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::callback::{Callback, Ending, Plan, StepReport};
+use crate::callback::{Callback, Ending, Plan, StepReport, StepRow};
 use crate::progress::Validation;
 
 /// Tells of a run on the standard error stream: a progress bar and a line for each validation on a
@@ -14,7 +14,10 @@ pub struct TerminalObserver {
     output: Output,
     heading: Vec<String>,
     loss_unit: Option<String>,
+    target_unit: String,
     plan: Option<Plan>,
+    /// Steps skipped so far.
+    skipped: u64,
     /// Where the time left is reckoned from.
     from: Option<(Instant, f64)>,
     last_line: Instant,
@@ -49,6 +52,12 @@ impl TerminalObserver {
         self
     }
 
+    /// Says what is counted each second: `characters`.
+    pub fn with_target_unit(mut self, unit: impl Into<String>) -> Self {
+        self.target_unit = unit.into();
+        self
+    }
+
     /// What the run was going to do, once it has started.
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref()
@@ -59,7 +68,9 @@ impl TerminalObserver {
             output,
             heading: Vec::new(),
             loss_unit: None,
+            target_unit: "targets".into(),
             plan: None,
+            skipped: 0,
             from: None,
             last_line: Instant::now(),
         }
@@ -75,6 +86,27 @@ impl TerminalObserver {
             }
             _ => epoch.to_string(),
         }
+    }
+
+    /// What is worth knowing about the last steps.
+    fn numbers(&self, report: &StepReport) -> String {
+        let mut numbers = format!(
+            "loss {}  lr {:.1e}",
+            figures(report.loss),
+            report.learning_rate
+        );
+        if let Some(norm) = report.grad_norm {
+            numbers += &format!("  grad {}", short(norm));
+        }
+        numbers += &format!(
+            "  {} {}/s",
+            count(report.targets_per_second),
+            self.target_unit
+        );
+        if self.skipped > 0 {
+            numbers += &format!("  {} skipped", self.skipped);
+        }
+        numbers
     }
 
     /// Seconds until the end, by the share of the run that was done since it started here.
@@ -126,28 +158,27 @@ impl Callback for TerminalObserver {
         }
     }
 
+    /// How many steps were skipped is in these rows only; the next report shows it.
+    fn logged(&mut self, row: &StepRow) {
+        self.skipped = row.skipped;
+    }
+
     fn progressed(&mut self, report: &StepReport) {
         let left = self.seconds_left(report.progress);
+        let left = left.map(|left| format!("  {} left", duration(left)));
+        let left = left.unwrap_or_default();
         let (done, under_way) = (self.epoch(report.epoch), self.epoch(report.epoch + 1));
-        let mut numbers = format!(
-            "loss {}  lr {:.1e}  {} targets/s",
-            figures(report.loss),
-            report.learning_rate,
-            count(report.targets_per_second)
-        );
-        if let Some(left) = left {
-            numbers += &format!("  {} left", duration(left));
-        }
+        let numbers = self.numbers(report);
+        let percent = 100.0 * report.progress.clamp(0.0, 1.0);
         match &mut self.output {
             Output::Bar(bar) => {
-                bar.set_position((report.progress.clamp(0.0, 1.0) * BAR_TICKS as f64) as u64);
+                bar.set_position((percent / 100.0 * BAR_TICKS as f64) as u64);
                 bar.set_prefix(format!("epoch {under_way}"));
-                bar.set_message(numbers);
+                bar.set_message(numbers + &left);
             }
             Output::Lines(_) if self.last_line.elapsed() >= BETWEEN_LINES => {
-                let percent = 100.0 * report.progress;
                 let line = format!(
-                    "step {:>6}  epoch {done}  {percent:.0}%  {numbers}",
+                    "step {:>6}  epoch {done}  {percent:.0}%  {numbers}{left}",
                     report.step
                 );
                 self.output.line(&line);
@@ -175,16 +206,15 @@ impl Callback for TerminalObserver {
         self.last_line = Instant::now();
     }
 
+    fn warned(&mut self, warning: &str) {
+        self.output.line(&format!("warning: {warning}"));
+    }
+
     fn ended(&mut self, ending: Ending) {
         self.output.finish();
-        let why = match ending {
-            Ending::Finished => "all epochs are done",
-            Ending::OutOfTime => "time is up",
-            Ending::NoGain => "validations stopped getting better",
-            Ending::Stopped => "a callback asked for it",
-            Ending::Interrupted(_) => "interrupted",
-        };
-        self.output.line(&format!("training ended: {why}"));
+        if let Some(reason) = reason(ending) {
+            self.output.line(&format!("training ended: {reason}"));
+        }
     }
 }
 
@@ -227,7 +257,9 @@ const BAR_TICKS: u64 = 1000;
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
 
 fn bar_style() -> ProgressStyle {
-    let template = "{spinner} {prefix} [{wide_bar}] {percent:>3}%  {msg}";
+    // The numbers have a line of their own: beside them the bar of a terminal of 80 columns would
+    // have no room.
+    let template = "{spinner} {prefix} [{wide_bar}] {percent:>3}%\n  {msg}";
     // The default has another form, but it moves, too.
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -235,8 +267,19 @@ fn bar_style() -> ProgressStyle {
         .tick_chars("|/-\\ ")
 }
 
+/// Why a run is over. Of a signal nothing is said: whoever caught it says how the run can go on.
+pub(crate) fn reason(ending: Ending) -> Option<&'static str> {
+    match ending {
+        Ending::Finished => Some("all epochs are done"),
+        Ending::OutOfTime => Some("time is up"),
+        Ending::NoGain => Some("validations stopped getting better"),
+        Ending::Stopped => Some("a callback asked for it"),
+        Ending::Interrupted(_) => None,
+    }
+}
+
 /// `0.1234`, and `1.23e-4` where four decimals would say little.
-fn figures(number: f64) -> String {
+pub(crate) fn figures(number: f64) -> String {
     if number != 0.0 && !(0.01..1e5).contains(&number.abs()) {
         format!("{number:.2e}")
     } else {
@@ -244,8 +287,18 @@ fn figures(number: f64) -> String {
     }
 }
 
+/// Two figures of a number of any size: `0.51`, `12`, `3.4e-5`.
+pub(crate) fn short(number: f64) -> String {
+    match number.abs() {
+        0.0 => "0".into(),
+        n if (0.01..10.0).contains(&n) => format!("{number:.2}"),
+        n if (10.0..1e4).contains(&n) => format!("{number:.0}"),
+        _ => format!("{number:.1e}"),
+    }
+}
+
 /// `950`, `12.3k`, `4.0M`.
-fn count(number: f64) -> String {
+pub(crate) fn count(number: f64) -> String {
     match number {
         n if n >= 1e6 => format!("{:.1}M", n / 1e6),
         n if n >= 1e3 => format!("{:.1}k", n / 1e3),
@@ -254,7 +307,7 @@ fn count(number: f64) -> String {
 }
 
 /// `45s`, `3m05s`, `2h00m`.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),
@@ -292,7 +345,7 @@ mod tests {
             progress,
             loss: 0.5,
             learning_rate: 2e-3,
-            grad_norm: None,
+            grad_norm: Some(0.512),
             targets_per_second: 12_345.0,
             seconds: 1.0,
         }
@@ -303,7 +356,8 @@ mod tests {
         let sink = Sink::default();
         let mut observer = TerminalObserver::lines(sink.clone())
             .with_heading("run: here")
-            .with_loss_unit("nats");
+            .with_loss_unit("nats")
+            .with_target_unit("characters");
         observer.started(&Plan {
             windows: 10,
             epochs: 12,
@@ -315,6 +369,14 @@ mod tests {
         }
         // As if five seconds had gone by.
         observer.last_line -= BETWEEN_LINES;
+        observer.logged(&StepRow {
+            step: 50,
+            epoch: 0,
+            loss: 0.5,
+            learning_rate: 2e-3,
+            grad_norm: None,
+            skipped: 2,
+        });
         observer.progressed(&report(50, 0.5));
         let metrics = [("accuracy".to_string(), 0.75)].into_iter().collect();
         observer.validated(
@@ -336,13 +398,26 @@ mod tests {
             lines[0],
             "training: 10 windows an epoch, 12 epochs; the loss is nats"
         );
-        let expected = "step     50  epoch  0/12  50%  loss 0.5000  lr 2.0e-3  12.3k targets/s  ";
+        let expected = "step     50  epoch  0/12  50%  loss 0.5000  lr 2.0e-3  grad 0.51  \
+                        12.3k characters/s  2 skipped  ";
         assert!(lines[1].starts_with(expected), "{}", lines[1]);
+        assert!(lines[1].ends_with(" left"), "{}", lines[1]);
         assert_eq!(
             lines[2],
             "step     60  epoch  6/12  train 0.2500  valid 0.5000  accuracy 0.7500  best"
         );
         assert_eq!(lines[3..], ["training ended: all epochs are done"]);
+    }
+
+    #[test]
+    fn warnings_are_shown_and_an_interruption_is_left_to_others() {
+        let sink = Sink::default();
+        let mut observer = TerminalObserver::lines(sink.clone());
+        observer.warned("the disk is full");
+        observer.ended(Ending::Interrupted(2));
+        drop(observer);
+        let text = String::from_utf8(sink.0.take()).unwrap();
+        assert_eq!(text, "warning: the disk is full\n");
     }
 
     #[test]
@@ -366,6 +441,10 @@ mod tests {
         assert_eq!(
             [0.12345, 1.234e-4, 0.0, -2e6].map(figures),
             ["0.1235", "1.23e-4", "0.0000", "-2.00e6"].map(String::from)
+        );
+        assert_eq!(
+            [0.0, 0.512, 12.4, -3.4e-5, 2e6].map(short),
+            ["0", "0.51", "12", "-3.4e-5", "2.0e6"].map(String::from)
         );
         assert_eq!(
             [950.4, 12_345.0, 4e6].map(count),

@@ -1,10 +1,17 @@
-//! Plots of a run, as SVG.
+//! Plots of a run, as SVG, and a page about one run or several.
 
 mod canvas;
+mod compare;
 mod confusion;
+mod curves;
+mod files;
 mod forecast;
 mod loss;
+mod page;
 mod range_test;
+mod record;
+mod samples;
+mod table;
 mod ticks;
 
 use std::fs;
@@ -15,7 +22,9 @@ use thiserror::Error;
 pub use confusion::ConfusionPlot;
 pub use forecast::ForecastPlot;
 pub use loss::{LossPlot, LossPoint};
+pub use page::{MOST_RUNS, page};
 pub use range_test::RangePlot;
+pub use samples::{SAMPLES, Samples, TextSample};
 
 /// A plot that could not be drawn or written.
 #[derive(Debug, Error)]
@@ -33,6 +42,14 @@ pub enum ReportError {
     Drawing {
         /// What the drawing library said.
         reason: String,
+    },
+    /// No run, or more than can be told apart.
+    #[error("a report is of 1 to {most} runs, found {found}")]
+    Runs {
+        /// So many at most.
+        most: usize,
+        /// So many were given.
+        found: usize,
     },
     /// The file system said no.
     #[error("{}: {source}", path.display())]

@@ -8,17 +8,18 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::TaskError;
+use super::samples::Guesses;
 use super::session::{self, Ended, Job, Session};
 use crate::baselines;
 use crate::config::TrainingConfig;
 use crate::data::{
-    LabelledConfig, LabelledData, LabelledSplit, LabelledWindows, SplitConfig, Units, Vocabulary,
-    embedded,
+    LabelledBatch, LabelledConfig, LabelledData, LabelledSplit, LabelledWindows, SplitConfig,
+    Units, Vocabulary, embedded,
 };
 use crate::evaluate::evaluate_with;
 use crate::metrics::Confusion;
 use crate::models::{Classifier, ClassifierConfig};
-use crate::report::{self, ConfusionPlot};
+use crate::report::{self, ConfusionPlot, SAMPLES};
 use crate::run::RunFolder;
 
 /// The name of the task in `config.toml`.
@@ -218,14 +219,22 @@ impl Job for Prepared {
         training: Option<Ended>,
     ) -> Result<ClassifyReport, TaskError> {
         let mut confusion = Confusion::new(self.data.labels.clone());
+        let mut guesses = Guesses::new(self.split.test.len());
         evaluate_with(&model.valid(), &self.test, device, |batch, output| {
             let guessed: Tensor<1, Int> = output.outputs.clone().argmax(2).reshape([-1]);
             let guessed = guessed.into_data();
             let truth = batch.labels.to_data();
-            for (truth, guessed) in truth.iter::<i64>().zip(guessed.iter::<i64>()) {
-                confusion.add(truth as usize, guessed as usize);
+            for (row, (truth, guessed)) in
+                truth.iter::<i64>().zip(guessed.iter::<i64>()).enumerate()
+            {
+                let (truth, guessed) = (truth as usize, guessed as usize);
+                confusion.add(truth, guessed);
+                let labels = &self.data.labels;
+                let text = || self.text_of(batch, row);
+                guesses.add(text, &labels[truth], &labels[guessed]);
             }
         })?;
+        run.write_json(SAMPLES, &guesses.finish())?;
         let plot = ConfusionPlot {
             title: "Test part: true label (row) against guessed label (column)",
             confusion: &confusion,
@@ -256,5 +265,22 @@ impl Job for Prepared {
                 })
                 .collect(),
         })
+    }
+}
+
+impl Prepared {
+    /// A sequence of a batch as far as it was read.
+    fn text_of(&self, batch: &LabelledBatch, row: usize) -> String {
+        let [_, steps] = batch.inputs.dims();
+        let units: Vec<u32> = batch
+            .inputs
+            .clone()
+            .slice([row..row + 1, 0..steps])
+            .into_data()
+            .iter::<i64>()
+            .take(batch.lengths[row])
+            .map(|unit| unit as u32)
+            .collect();
+        self.vocabulary.decode(&units)
     }
 }

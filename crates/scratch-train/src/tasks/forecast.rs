@@ -9,6 +9,7 @@ use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use super::TaskError;
+use super::samples;
 use super::session::{self, Ended, Job, Session};
 use crate::baselines;
 use crate::config::TrainingConfig;
@@ -19,7 +20,7 @@ use crate::evaluate::evaluate_with;
 use crate::metrics::ForecastScores;
 use crate::models::{Forecaster, ForecasterConfig};
 use crate::optimizer::OptimizerConfig;
-use crate::report::{self, ForecastPlot};
+use crate::report::{self, ForecastPlot, SAMPLES};
 use crate::run::RunFolder;
 
 /// The name of the task in `config.toml`.
@@ -319,6 +320,7 @@ impl Job for Prepared {
             columns,
         };
         self.plot(run, &test, &report)?;
+        run.write_json(SAMPLES, &samples::of_forecasts(&self.series, &test))?;
         Ok(report)
     }
 }

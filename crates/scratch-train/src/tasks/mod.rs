@@ -3,6 +3,7 @@
 
 pub mod classify;
 pub mod forecast;
+mod samples;
 mod session;
 pub mod text;
 

@@ -15,6 +15,7 @@ use crate::evaluate as evaluate_model;
 use crate::generate::Sampling;
 use crate::metrics::{nats_to_bits, perplexity};
 use crate::models::{CharLm, CharLmConfig};
+use crate::report::{SAMPLES, Samples, TextSample};
 use crate::run::RunFolder;
 
 /// The name of the task in `config.toml`.
@@ -156,7 +157,7 @@ pub fn generate(
     run: &RunFolder,
     device: &Device,
     request: &GenerateRequest,
-    mut show: impl FnMut(&str),
+    show: impl FnMut(&str),
 ) -> Result<String, TaskError> {
     request.validate()?;
     let config: TextConfig = run.config(TASK)?;
@@ -165,6 +166,17 @@ pub fn generate(
         .model
         .try_init(vocabulary.len(), &Key::new(0), device)?;
     let model = session::best_model(run, model)?;
+    write(&model, &vocabulary, device, request, show)
+}
+
+/// Text that goes on from the prompt, by a model in its form without autodiff.
+fn write(
+    model: &CharLm,
+    vocabulary: &Vocabulary,
+    device: &Device,
+    request: &GenerateRequest,
+    mut show: impl FnMut(&str),
+) -> Result<String, TaskError> {
     let device = device.clone().without_autodiff();
     let key = Key::new(request.seed).child("generate");
 
@@ -306,7 +318,9 @@ impl Job for Prepared {
         device: &Device,
         training: Option<Ended>,
     ) -> Result<TextReport, TaskError> {
-        let nats = evaluate_model(&model.valid(), &self.valid, device)?.loss;
+        let model = model.valid();
+        let nats = evaluate_model(&model, &self.valid, device)?.loss;
+        run.write_json(SAMPLES, &self.samples(&model, device)?)?;
         Ok(TextReport {
             run: run.root().to_path_buf(),
             training,
@@ -318,6 +332,34 @@ impl Job for Prepared {
                 bits_per_character: nats_to_bits(nats),
                 perplexity: perplexity(nats),
             },
+        })
+    }
+}
+
+impl Prepared {
+    /// Short texts by the model, without a prompt.
+    fn samples(&self, model: &CharLm, device: &Device) -> Result<Samples, TaskError> {
+        const TEXTS: u64 = 3;
+        let sampling = Sampling {
+            temperature: 0.8,
+            top_k: None,
+        };
+        let sample = |seed| {
+            let request = GenerateRequest {
+                prompt: String::new(),
+                length: 300,
+                sampling,
+                seed,
+            };
+            let text = write(model, &self.vocabulary, device, &request, |_| {})?;
+            Ok(TextSample {
+                prompt: request.prompt,
+                text,
+            })
+        };
+        Ok(Samples::Text {
+            title: format!("Written at temperature {}", sampling.temperature),
+            items: (0..TEXTS).map(sample).collect::<Result<_, TaskError>>()?,
         })
     }
 }
