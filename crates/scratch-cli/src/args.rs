@@ -49,6 +49,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Write a page about a run, or about several side by side
     Report(ReportArgs),
+    /// List the checkpoints of a run, or keep one for good
+    Checkpoints(CheckpointsArgs),
     /// List the backends and the devices they find
     #[command(after_help = "\
 Examples:
@@ -95,6 +97,8 @@ pub struct ResumeArgs {
     /// If the newest checkpoint is damaged, go on from the one before it
     #[arg(long)]
     pub fall_back: bool,
+    #[command(flatten)]
+    pub watch: WatchArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -194,6 +198,35 @@ pub struct ReportArgs {
     /// The page [default: report.html, of one run in its folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  scratch checkpoints runs/text-1
+  scratch checkpoints runs/text-1 --pin 1200   keep that of step 1200 whatever comes
+
+Of the others the newest two and the best are kept; `checkpoints` in the settings says how many.")]
+pub struct CheckpointsArgs {
+    /// The run folder
+    pub run: PathBuf,
+    /// Keep the checkpoint of that step whatever comes
+    #[arg(long, value_name = "STEP", value_parser = seed, allow_negative_numbers = true)]
+    pub pin: Option<u64>,
+    /// Keep it no longer than the others
+    #[arg(long, value_name = "STEP", value_parser = seed, allow_negative_numbers = true)]
+    pub unpin: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct WatchArgs {
+    /// Watch on burn's terminal dashboard (built with --features tui); its keys end the run
+    #[arg(long, help_heading = "Run")]
+    pub tui: bool,
+    /// Write TensorBoard event files to RUN/tensorboard
+    #[arg(long, help_heading = "Run")]
+    pub tensorboard: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod checkpoints;
 mod devices;
 mod evaluate;
 mod forecast;
@@ -15,11 +16,12 @@ use scratch_lstm::{Path, PathChoice};
 use scratch_train::Interrupt;
 use scratch_train::backend::{self, Backend, Chosen};
 use scratch_train::tasks::{Session, TaskError};
-use scratch_train::terminal::TerminalObserver;
+use scratch_train::tensorboard::TensorBoard;
 
-use crate::args::{Cli, Command, DeviceArgs};
+use crate::args::{Cli, Command, DeviceArgs, WatchArgs};
 use crate::failure::{Failure, Phase};
 use crate::output::{Output, note};
+use crate::watch::Watch;
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
@@ -31,6 +33,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Forecast(args) => forecast::run(&args, output),
         Command::Generate(args) => generate::run(&args, output),
         Command::Report(args) => report::run(&args, output),
+        Command::Checkpoints(args) => checkpoints::run(&args, output),
         Command::Devices => devices::run(output),
     }
 }
@@ -43,21 +46,19 @@ fn choose_device(args: &DeviceArgs) -> Result<Device, Failure> {
     Ok(chosen.device)
 }
 
-/// The device to train on, and somebody to watch it, who begins with which device it is and why.
-fn choose_device_and_watch(args: &DeviceArgs) -> Result<(Device, TerminalObserver), Failure> {
+/// The device to train on, and the lines that say which it is and why.
+fn choose_device_to_train(args: &DeviceArgs) -> Result<(Device, Vec<String>), Failure> {
     let chosen = backend::choose(args.backend)?;
     let path = lstm_path(&chosen)?;
-    let mut observer = TerminalObserver::new()
-        .with_heading(describe(&chosen))
-        .with_heading(format!("lstm: {path}"));
+    let mut lines = vec![describe(&chosen), format!("lstm: {path}")];
     if matches!(
         chosen.backend,
         Backend::Cuda | Backend::Vulkan | Backend::Wgpu
     ) {
         let note = "note: the first steps take longer on a GPU, whose kernels are compiled first";
-        observer = observer.with_heading(note);
+        lines.push(note.into());
     }
-    Ok((chosen.device, observer))
+    Ok((chosen.device, lines))
 }
 
 /// The way the LSTM of every task takes on the device.
@@ -74,12 +75,17 @@ fn describe(chosen: &Chosen) -> String {
     format!("device: {chosen}")
 }
 
-/// What a training on `device` goes with: somebody who watches, and signals that end it.
+/// What a training on `device` into `run` goes with: who watches, and signals that end it.
 fn session<'a>(
     device: &'a Device,
-    observer: &'a mut TerminalObserver,
+    watch: &'a mut Watch,
+    args: &WatchArgs,
+    run: &FilePath,
 ) -> Result<Session<'a>, Failure> {
-    let mut session = Session::new(device).with_callback(observer);
+    let mut session = Session::new(device).with_callback(watch);
+    if args.tensorboard {
+        session = session.with_callback(TensorBoard::new(run.join("tensorboard")));
+    }
     session.interrupt = Interrupt::on_signals().map_err(|error| {
         Failure::running(
             format!("signals cannot be handled: {error}"),
@@ -92,8 +98,8 @@ fn session<'a>(
 }
 
 /// Says which of its phases a training failed in.
-fn failed(error: &TaskError, run: &FilePath, observer: &TerminalObserver) -> Failure {
-    let phase = match observer.plan() {
+fn failed(error: &TaskError, run: &FilePath, watch: &Watch) -> Failure {
+    let phase = match watch.plan() {
         Some(_) => Phase::Training,
         None => Phase::Preparing,
     };

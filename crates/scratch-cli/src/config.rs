@@ -12,12 +12,12 @@ use scratch_train::tasks::forecast::{self, ForecastConfig};
 use scratch_train::tasks::text::{self, TextConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{ClassifyArgs, ForecastArgs, TextArgs, TrainingArgs};
+use crate::args::{ClassifyArgs, ForecastArgs, RunArgs, TextArgs, TrainingArgs};
 use crate::failure::Failure;
 
 /// The settings of `train forecast`.
 pub fn forecast(args: &ForecastArgs) -> Result<ForecastConfig, Failure> {
-    let (file, mut config) = read::<ForecastConfig>(args.run.config.as_deref(), forecast::TASK)?;
+    let (file, mut config) = read::<ForecastConfig>(&args.run, forecast::TASK)?;
     let data = &mut config.data;
     if let Some(path) = &args.data {
         data.path = Some(path.clone());
@@ -41,7 +41,7 @@ pub fn forecast(args: &ForecastArgs) -> Result<ForecastConfig, Failure> {
 
 /// The settings of `train text`.
 pub fn text(args: &TextArgs) -> Result<TextConfig, Failure> {
-    let (file, mut config) = read::<TextConfig>(args.run.config.as_deref(), text::TASK)?;
+    let (file, mut config) = read::<TextConfig>(&args.run, text::TASK)?;
     let data = &mut config.data;
     if !args.data.is_empty() {
         data.paths = args.data.clone();
@@ -72,7 +72,7 @@ pub fn text(args: &TextArgs) -> Result<TextConfig, Failure> {
 
 /// The settings of `train classify`.
 pub fn classify(args: &ClassifyArgs) -> Result<ClassifyConfig, Failure> {
-    let (file, mut config) = read::<ClassifyConfig>(args.run.config.as_deref(), classify::TASK)?;
+    let (file, mut config) = read::<ClassifyConfig>(&args.run, classify::TASK)?;
     let data = &mut config.data;
     if let Some(path) = &args.data {
         data.path = Some(path.clone());
@@ -91,14 +91,30 @@ pub fn classify(args: &ClassifyArgs) -> Result<ClassifyConfig, Failure> {
 /// Epochs of a run that is to end by the clock alone.
 const UNTIL_TIME_IS_UP: usize = 1_000_000;
 
-/// What the file says, and the defaults overlaid by it.
-fn read<C>(path: Option<&Path>, task: &str) -> Result<(Settings, C), Failure>
+/// What file and `--set` say, and the defaults overlaid by it.
+fn read<C>(args: &RunArgs, task: &str) -> Result<(Settings, C), Failure>
 where
     C: for<'a> Deserialize<'a> + Serialize + Default,
 {
-    let Some(path) = path else {
-        return Ok((Settings::default(), C::default()));
+    let all_keys = format!("all keys: scratch train {task} --print-config");
+    let mut settings = match &args.config {
+        Some(path) => read_file::<C>(path, task)?,
+        None => Settings::default(),
     };
+    for assignment in &args.set {
+        let set = settings.set(assignment);
+        set.map_err(|reason| Failure::input(format!("--set: {reason}"), all_keys.clone()))?;
+    }
+    let config = settings.over_defaults();
+    let config = config.map_err(|reason| Failure::input(format!("--set: {reason}"), all_keys))?;
+    Ok((settings, config))
+}
+
+/// The settings in a file, which fit by themselves.
+fn read_file<C>(path: &Path, task: &str) -> Result<Settings, Failure>
+where
+    C: for<'a> Deserialize<'a> + Serialize + Default,
+{
     let name = path.display();
     let text = fs::read(path).map_err(|error| {
         let found = match error.kind() {
@@ -135,8 +151,8 @@ where
             "give --config the settings of this task, or train the other",
         ));
     }
-    let config = settings.over_defaults().map_err(invalid)?;
-    Ok((settings, config))
+    settings.over_defaults::<C>().map_err(invalid)?;
+    Ok(settings)
 }
 
 fn set_training(training: &mut TrainingConfig, args: &TrainingArgs, file: &Settings) {

@@ -7,6 +7,7 @@ mod failure;
 mod output;
 mod panics;
 mod summary;
+mod watch;
 
 use std::panic;
 use std::process::ExitCode;

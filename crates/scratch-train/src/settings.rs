@@ -34,6 +34,22 @@ impl Settings {
         }
     }
 
+    /// Sets a value by its path, over what was there: `training.precision=bf16`. What is no value
+    /// in TOML is a string.
+    ///
+    /// # Errors
+    ///
+    /// If there is no path before an equals sign.
+    pub fn set(&mut self, assignment: &str) -> Result<(), String> {
+        let wrong = || format!("expected KEY=VALUE, found `{assignment}`");
+        let (key, value) = assignment.split_once('=').ok_or_else(wrong)?;
+        let as_string = || format!("{key} = {}", Value::String(value.into()));
+        let table = toml::from_str(&format!("{key} = {value}"));
+        let table = table.or_else(|_| toml::from_str(&as_string()));
+        lay_over(&mut self.table, &table.map_err(|_| wrong())?);
+        Ok(())
+    }
+
     /// A value by its path: `["training", "epochs"]`.
     pub fn get(&self, path: &[&str]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
@@ -167,6 +183,32 @@ mod tests {
                 assert!(error.contains(part), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn single_values_are_set_by_their_paths() {
+        let mut settings = Settings::parse("[training]\nseed = 3\nepochs = 9\n").unwrap();
+        for assignment in [
+            "training.seed=7",
+            "training.precision = bf16",
+            "training.optimizer.kind=sgd",
+            "training.average={ kind = \"ema\", decay = 0.5 }",
+        ] {
+            settings.set(assignment).unwrap();
+        }
+        let config: ForecastConfig = settings.over_defaults().unwrap();
+        let training = config.training;
+        assert_eq!((training.seed, training.epochs), (7, 9));
+        assert_eq!(training.precision, crate::Precision::Bf16);
+        assert_eq!(training.optimizer, OptimizerConfig::sgd(0.0));
+        assert!(training.average.is_some());
+        for wrong in ["training.seed", "=3", "a b=3"] {
+            let error = settings.set(wrong).unwrap_err();
+            assert!(error.contains("expected KEY=VALUE"), "{error}");
+        }
+        settings.set("training.speed=3").unwrap();
+        let error = settings.over_defaults::<ForecastConfig>().unwrap_err();
+        assert!(error.contains("unknown key `speed`"), "{error}");
     }
 
     #[test]

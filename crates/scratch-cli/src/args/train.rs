@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use scratch_train::data::Units;
 
-use super::DeviceArgs;
 use super::values::{seconds, seed, size};
+use super::{DeviceArgs, WatchArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum TrainTask {
@@ -26,6 +26,8 @@ Examples:
   scratch train forecast --epochs 50 --d-hidden 64 --seed 7 --out runs/wide
   scratch train forecast --print-config > mine.toml
   scratch train forecast --config mine.toml
+  scratch train forecast --find-learning-rate
+  scratch train forecast --set training.schedule.kind=one_cycle --set training.average.kind=ema
 
 Without --data it learns from the monthly sunspot numbers of 1749 to 1983. The CSV has the oldest row
 first. The last fifth of the rows is the test part, which is scored once, at the end.
@@ -256,9 +258,17 @@ pub struct RunArgs {
     /// Settings in TOML (or another run's config.toml); flags go before them
     #[arg(long, value_name = "FILE.toml", help_heading = "Run")]
     pub config: Option<PathBuf>,
+    /// Any setting by its name; repeatable: training.schedule.kind=one_cycle
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Run")]
+    pub set: Vec<String>,
     /// Print the settings that result from defaults, file and flags, and do nothing
     #[arg(long, help_heading = "Run")]
     pub print_config: bool,
+    /// Do not train: try rising learning rates on a copy, suggest one, and plot the losses
+    #[arg(long, value_name = "FILE.svg", num_args = 0..=1, default_missing_value = "learning-rate.svg", help_heading = "Run")]
+    pub find_learning_rate: Option<PathBuf>,
+    #[command(flatten)]
+    pub watch: WatchArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
 }

@@ -19,6 +19,7 @@ use crate::data::{
 use crate::evaluate::evaluate_with;
 use crate::metrics::Confusion;
 use crate::models::{Classifier, ClassifierConfig};
+use crate::range_test::RangeTest;
 use crate::report::{self, ConfusionPlot, SAMPLES};
 use crate::run::RunFolder;
 
@@ -27,6 +28,9 @@ pub const TASK: &str = "classify";
 
 /// What the loss is.
 pub const LOSS: &str = "cross entropy, nats per sequence";
+
+/// What the model is trained to tell, one by one.
+pub const TARGETS: &str = "sequences";
 
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -145,6 +149,15 @@ pub fn resume(
     session: Session<'_>,
 ) -> Result<ClassifyReport, TaskError> {
     session::resume::<Prepared>(run, change, session)
+}
+
+/// Tries rising learning rates on a copy of the model.
+///
+/// # Errors
+///
+/// If the data or a setting does not fit.
+pub fn range_test(config: &ClassifyConfig, device: &Device) -> Result<RangeTest, TaskError> {
+    session::range_test::<Prepared>(config, device)
 }
 
 /// Scores of a run's best model.

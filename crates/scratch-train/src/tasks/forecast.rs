@@ -20,6 +20,7 @@ use crate::evaluate::evaluate_with;
 use crate::metrics::ForecastScores;
 use crate::models::{Forecaster, ForecasterConfig};
 use crate::optimizer::OptimizerConfig;
+use crate::range_test::RangeTest;
 use crate::report::{self, ForecastPlot, SAMPLES};
 use crate::run::RunFolder;
 
@@ -28,6 +29,9 @@ pub const TASK: &str = "forecast";
 
 /// What the loss is.
 pub const LOSS: &str = "mean squared error of the scaled series";
+
+/// What the model is trained to tell, one by one.
+pub const TARGETS: &str = "values";
 
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,6 +174,15 @@ pub fn resume(
     session: Session<'_>,
 ) -> Result<ForecastReport, TaskError> {
     session::resume::<Prepared>(run, change, session)
+}
+
+/// Tries rising learning rates on a copy of the model.
+///
+/// # Errors
+///
+/// If the data or a setting does not fit.
+pub fn range_test(config: &ForecastConfig, device: &Device) -> Result<RangeTest, TaskError> {
+    session::range_test::<Prepared>(config, device)
 }
 
 /// Scores of a run's best model.

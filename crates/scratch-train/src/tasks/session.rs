@@ -15,6 +15,7 @@ use crate::error::CheckpointError;
 use crate::interrupt::Interrupt;
 use crate::model::SequenceModel;
 use crate::progress::Validation;
+use crate::range_test::{RangeTest, RangeTestConfig};
 use crate::report::{self, LossPlot};
 use crate::run::{Recorder, RunFolder};
 use crate::tasks::TaskError;
@@ -178,6 +179,21 @@ pub(super) fn resume<J: Job>(
         });
     }
     finish(&job, &config, run, trainer, session)
+}
+
+/// Tries rising learning rates on a copy of a new model.
+pub(super) fn range_test<J: Job>(
+    config: &J::Config,
+    device: &Device,
+) -> Result<RangeTest, TaskError> {
+    let mut config = config.clone();
+    let training = J::training(&mut config).clone();
+    training.validate()?;
+    let job = J::prepare(config, None)?;
+    let [train, _] = job.parts();
+    let range = RangeTestConfig::default();
+    let model = job.model(device)?;
+    Ok(crate::range_test(&model, &training, train, device, &range)?)
 }
 
 /// Scores a run's best model.

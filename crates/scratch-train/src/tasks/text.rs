@@ -15,6 +15,7 @@ use crate::evaluate as evaluate_model;
 use crate::generate::Sampling;
 use crate::metrics::{nats_to_bits, perplexity};
 use crate::models::{CharLm, CharLmConfig};
+use crate::range_test::RangeTest;
 use crate::report::{SAMPLES, Samples, TextSample};
 use crate::run::RunFolder;
 
@@ -23,6 +24,9 @@ pub const TASK: &str = "text";
 
 /// What the loss is.
 pub const LOSS: &str = "cross entropy, nats per unit";
+
+/// What the model is trained to tell, one by one.
+pub const TARGETS: &str = "characters";
 
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,6 +140,15 @@ pub fn resume(
     session: Session<'_>,
 ) -> Result<TextReport, TaskError> {
     session::resume::<Prepared>(run, change, session)
+}
+
+/// Tries rising learning rates on a copy of the model.
+///
+/// # Errors
+///
+/// If the data or a setting does not fit.
+pub fn range_test(config: &TextConfig, device: &Device) -> Result<RangeTest, TaskError> {
+    session::range_test::<Prepared>(config, device)
 }
 
 /// Scores of a run's best model.
