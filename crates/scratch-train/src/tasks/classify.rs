@@ -29,6 +29,9 @@ pub const TASK: &str = "classify";
 /// What the loss is.
 pub const LOSS: &str = "cross entropy, nats per sequence";
 
+/// What is counted as it is learned from.
+pub const TARGETS: &str = "sequences";
+
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -30,6 +30,9 @@ pub const TASK: &str = "forecast";
 /// What the loss is.
 pub const LOSS: &str = "mean squared error of the scaled series";
 
+/// What is counted as it is learned from.
+pub const TARGETS: &str = "values";
+
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -25,6 +25,9 @@ pub const TASK: &str = "text";
 /// What the loss is.
 pub const LOSS: &str = "cross entropy, nats per unit";
 
+/// What is counted as it is learned from.
+pub const TARGETS: &str = "units";
+
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
