@@ -205,7 +205,7 @@ mod tests {
                     (crc >> 1) ^ (0x82f6_3b78 * (crc & 1))
                 })
             });
-            ((!crc >> 15) | (!crc << 17)).wrapping_add(0xa282_ead8)
+            (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
         };
         while !rest.is_empty() {
             let (length, after) = rest.split_at(8);

@@ -649,6 +649,37 @@ mod tests {
         assert!(page.contains("Not validated yet"));
     }
 
+    /// As a run that is killed may leave them, and a disk that fails.
+    #[test]
+    fn files_may_end_anywhere_and_hold_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = whole(folder.path(), "plain");
+        for name in [
+            "config.toml",
+            "metrics.csv",
+            "steps.csv",
+            "timing.csv",
+            "system.json",
+            "samples.json",
+            "plots/confusion.svg",
+        ] {
+            let path = folder.path().join(name);
+            let content = fs::read(&path).unwrap();
+            for part in 0..=8 {
+                let cut = content.len() * part / 8;
+                fs::write(&path, &content[..cut]).unwrap();
+                page(std::slice::from_ref(&run)).unwrap();
+                let mut wrong = content.clone();
+                wrong[cut.min(content.len() - 1)] ^= 0x81;
+                fs::write(&path, &wrong).unwrap();
+                page(std::slice::from_ref(&run)).unwrap();
+            }
+            fs::write(&path, content).unwrap();
+        }
+        let page = page(&[run]).unwrap();
+        assert!(!page.contains("Not everything could be read"));
+    }
+
     #[test]
     fn too_few_and_too_many_runs_are_errors() {
         assert!(matches!(page(&[]), Err(ReportError::Runs { found: 0, .. })));

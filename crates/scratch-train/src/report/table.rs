@@ -47,7 +47,7 @@ impl Numbers {
         };
         let points = self.rows.iter().map(|row| (row[step], row[column]));
         points
-            .filter(|(step, value)| step.is_finite() && value.is_finite())
+            .filter(|(step, value)| (0.0..f64::INFINITY).contains(step) && value.is_finite())
             .collect()
     }
 
@@ -72,7 +72,12 @@ impl Numbers {
         let mut rows = Vec::new();
         let mut bad: Option<(usize, String)> = None;
         let mut count = 0;
+        let mut full = false;
         for (position, record) in reader.records().enumerate() {
+            if position == MOST_ROWS {
+                full = true;
+                break;
+            }
             let row = record
                 .map_err(|error| error.to_string())
                 .and_then(|record| numbers(&record, columns.len()));
@@ -92,6 +97,9 @@ impl Numbers {
                 _ => format!("line {line}: {reason}; {count} such lines are left out"),
             });
         }
+        if full {
+            notes.push(format!("only its first {MOST_ROWS} rows are read"));
+        }
         if cut {
             notes.push("its last line is cut off and left out".into());
         }
@@ -102,8 +110,9 @@ impl Numbers {
     }
 }
 
-/// About a million rows.
+/// What a page can show of, and a machine holds in its memory.
 const MOST_BYTES: u64 = 64 << 20;
+const MOST_ROWS: usize = 1_000_000;
 
 fn numbers(record: &csv::StringRecord, width: usize) -> Result<Vec<f64>, String> {
     if record.len() != width {
@@ -147,6 +156,19 @@ mod tests {
         let part = Numbers::parse("step,loss\n10,0.5\n20,0.25");
         assert_eq!(part.value.unwrap().curve("loss"), [(10.0, 0.5)]);
         assert!(part.note.unwrap().contains("last line is cut off"));
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_no_point() {
+        let table = Numbers::parse("step,loss\n-1,1\ninf,1\nNaN,1\n3,inf\n4,1\n").value;
+        assert_eq!(table.unwrap().curve("loss"), [(4.0, 1.0)]);
+    }
+
+    #[test]
+    fn rows_beyond_measure_are_not_read() {
+        let part = Numbers::parse(&("step\n".to_string() + &"1\n".repeat(MOST_ROWS + 1)));
+        assert_eq!(part.value.unwrap().len(), MOST_ROWS);
+        assert!(part.note.unwrap().contains("first 1000000 rows"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub const TASK: &str = "classify";
 /// What the loss is.
 pub const LOSS: &str = "cross entropy, nats per sequence";
 
-/// What the model is trained to tell, one by one.
+/// What is counted as it is learned from.
 pub const TARGETS: &str = "sequences";
 
 /// Settings of a run.

@@ -30,7 +30,7 @@ pub const TASK: &str = "forecast";
 /// What the loss is.
 pub const LOSS: &str = "mean squared error of the scaled series";
 
-/// What the model is trained to tell, one by one.
+/// What is counted as it is learned from.
 pub const TARGETS: &str = "values";
 
 /// Settings of a run.

@@ -25,8 +25,8 @@ pub const TASK: &str = "text";
 /// What the loss is.
 pub const LOSS: &str = "cross entropy, nats per unit";
 
-/// What the model is trained to tell, one by one.
-pub const TARGETS: &str = "characters";
+/// What is counted as it is learned from.
+pub const TARGETS: &str = "units";
 
 /// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
