@@ -55,6 +55,7 @@ impl Summary for ForecastReport {
         }
         let run = shell_word(&self.run.display().to_string());
         text += &pointers(
+            &run,
             &format!("{run}/plots/forecast.svg, loss.svg"),
             &format!("forecast {run} --horizon 12"),
         );
@@ -87,6 +88,7 @@ impl Summary for TextReport {
         );
         let run = shell_word(&self.run.display().to_string());
         text += &pointers(
+            &run,
             &format!("{run}/plots/loss.svg"),
             &format!("generate {run} --prompt \"The \" --length 400"),
         );
@@ -122,6 +124,7 @@ impl Summary for ClassifyReport {
         );
         let run = shell_word(&self.run.display().to_string());
         text += &pointers(
+            &run,
             &format!("{run}/plots/confusion.svg, loss.svg"),
             &format!("evaluate {run} --json"),
         );
@@ -158,8 +161,9 @@ fn number(value: f64) -> String {
 }
 
 /// Where the plots are and what to do next.
-fn pointers(plots: &str, next: &str) -> String {
-    format!("\nplots  {plots}\nnext   {} {next}\n", program())
+fn pointers(run: &str, plots: &str, next: &str) -> String {
+    let program = program();
+    format!("\nplots  {plots}\npage   {program} report {run}\nnext   {program} {next}\n")
 }
 
 /// The program as it was called.

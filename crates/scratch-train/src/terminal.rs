@@ -306,8 +306,11 @@ pub(crate) fn count(number: f64) -> String {
     }
 }
 
-/// `45s`, `3m05s`, `2h00m`.
+/// `0.4s`, `45s`, `3m05s`, `2h00m`.
 pub(crate) fn duration(seconds: f64) -> String {
+    if seconds < 0.95 {
+        return format!("{seconds:.1}s");
+    }
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),
@@ -451,8 +454,8 @@ mod tests {
             ["950", "12.3k", "4.0M"].map(String::from)
         );
         assert_eq!(
-            [45.2, 185.0, 7200.0].map(duration),
-            ["45s", "3m05s", "2h00m"].map(String::from)
+            [0.42, 0.97, 45.2, 185.0, 7200.0].map(duration),
+            ["0.4s", "1s", "45s", "3m05s", "2h00m"].map(String::from)
         );
     }
 }

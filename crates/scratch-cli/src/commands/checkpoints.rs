@@ -107,7 +107,7 @@ fn table(rows: &[Row]) -> String {
         let loss = row
             .valid_loss
             .map_or_else(|| "-".into(), |loss| format!("{loss:.4}"));
-        let size = format!("{:.1} MiB", row.bytes as f64 / (1 << 20) as f64);
+        let size = size_text(row.bytes);
         let line = format!(
             "{:>10}{epoch:>8}{loss:>12}{size:>12}  {}",
             row.step,
@@ -117,6 +117,14 @@ fn table(rows: &[Row]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// `61.2 KiB`, `4.0 MiB`.
+fn size_text(bytes: u64) -> String {
+    match bytes as f64 / 1024.0 {
+        kib if kib < 1024.0 => format!("{kib:.1} KiB"),
+        kib => format!("{:.1} MiB", kib / 1024.0),
+    }
 }
 
 fn size(folder: &Path) -> u64 {

@@ -26,6 +26,8 @@ pub(super) struct Run<M> {
     pub(super) reported: Instant,
     pub(super) has_reported: bool,
     pub(super) reported_targets: usize,
+    /// That of the last step.
+    pub(super) learning_rate: f64,
     budget: Option<Budget>,
     started: Instant,
     seconds_before: f64,
@@ -80,6 +82,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
             reported: Instant::now(),
             has_reported: false,
             reported_targets: 0,
+            learning_rate: 0.0,
             budget: self.config.max_time.map(Budget::new),
             started: Instant::now(),
             seconds_before: self.clock.seconds,
@@ -168,6 +171,8 @@ impl<M: SequenceModel> Trainer<'_, M> {
                     || control == Control::Save
                     || every.is_some_and(|every| step.is_multiple_of(every as u64));
                 if control >= Control::Validate || self.validation_is_due(run, ends_epoch) {
+                    let share = self.place(run, windows).share;
+                    self.report(run, share)?;
                     self.validate(run, valid)?;
                     is_save_due = true;
                 }

@@ -109,8 +109,13 @@ impl<M: SequenceModel> Trainer<'_, M> {
                 self.progress.best_weights = BestWeights::Own;
             }
         }
-        self.log(run, learning_rate)?;
-        self.report(run, place, learning_rate)
+        run.learning_rate = learning_rate;
+        self.log(run)?;
+        let elapsed = run.reported.elapsed().as_secs_f64();
+        if !run.has_reported || elapsed >= REPORT_SECONDS {
+            self.report(run, place.share)?;
+        }
+        Ok(())
     }
 
     /// Whether the step is left out because its gradient is not finite. The state that led to it
@@ -138,7 +143,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
     }
 
     /// A row of the record, if it is due.
-    fn log(&mut self, run: &mut Run<M>, learning_rate: f64) -> Result<(), TrainError> {
+    fn log(&mut self, run: &mut Run<M>) -> Result<(), TrainError> {
         if !self
             .progress
             .step
@@ -156,7 +161,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
             step: self.progress.step,
             epoch: self.progress.epoch,
             loss: mean.mean(),
-            learning_rate,
+            learning_rate: run.learning_rate,
             grad_norm: run.losses.last_norm,
             skipped: self.progress.skipped,
         };
@@ -164,32 +169,24 @@ impl<M: SequenceModel> Trainer<'_, M> {
         Ok(())
     }
 
-    /// Tells whoever looks on, a few times a second; the first step always is told, so that even
-    /// the shortest run leaves a report.
-    fn report(
-        &mut self,
-        run: &mut Run<M>,
-        place: &Place,
-        learning_rate: f64,
-    ) -> Result<(), TrainError> {
-        let elapsed = run.reported.elapsed().as_secs_f64();
-        if run.has_reported && elapsed < REPORT_SECONDS {
-            return Ok(());
-        }
-        run.has_reported = true;
+    /// Tells whoever looks on: a few times a second, the first step whatever comes, and before each
+    /// validation, so that even the shortest run says how fast it was.
+    pub(super) fn report(&mut self, run: &mut Run<M>, share: f64) -> Result<(), TrainError> {
         let loss = self.read_losses(run)?;
+        let elapsed = run.reported.elapsed().as_secs_f64();
         let report = StepReport {
             step: self.progress.step,
             epoch: self.progress.epoch,
-            progress: place.share,
+            progress: share,
             loss: loss.unwrap_or_else(|| self.progress.train.mean()),
-            learning_rate,
+            learning_rate: run.learning_rate,
             grad_norm: run.losses.last_norm,
             targets_per_second: run.reported_targets as f64 / elapsed.max(1e-9),
             seconds: run.seconds(),
         };
         self.tell(|callback| callback.progressed(&report));
         run.reported = Instant::now();
+        run.has_reported = true;
         run.reported_targets = 0;
         Ok(())
     }
