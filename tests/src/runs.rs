@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use scratch_train::data::{SequenceData, Window};
 use scratch_train::optimizer::OptimizerConfig;
 use scratch_train::schedule::ScheduleConfig;
 use scratch_train::{
-    Callback, Checkpoints, Outcome, ResumeOptions, TrainError, Trainer, TrainingConfig,
+    Callback, Checkpoints, Interrupt, Outcome, ResumeOptions, TrainError, Trainer, TrainingConfig,
 };
 use tempfile::TempDir;
 
 use crate::device;
-use crate::toy::{Starts, Toy, ToyData};
+use crate::toy::{Starts, Toy, ToyBatch, ToyData};
 
 /// Windows in an epoch of the training data.
 pub const WINDOWS: usize = 5;
@@ -158,4 +159,29 @@ pub fn resumed<'a>(
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// Raises an interrupt when the `at`th window is asked for.
+pub struct InterruptsAt {
+    /// The windows.
+    pub data: ToyData,
+    /// What is raised.
+    pub interrupt: Interrupt,
+    /// Windows before it, through all epochs.
+    pub at: usize,
+}
+
+impl SequenceData for InterruptsAt {
+    type Batch = ToyBatch;
+
+    fn windows(&self) -> usize {
+        self.data.windows()
+    }
+
+    fn window(&self, epoch: usize, index: usize, device: &Device) -> Window<ToyBatch> {
+        if epoch * self.windows() + index == self.at {
+            self.interrupt.request(15);
+        }
+        self.data.window(epoch, index, device)
+    }
 }

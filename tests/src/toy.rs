@@ -5,7 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::{DType, Device, Tensor};
 use scratch_lstm::{ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmConfig};
 use scratch_train::data::{SequenceData, Start, Window};
-use scratch_train::loss::mean_squared_error;
+use scratch_train::loss::{at_least_f32, mean_squared_error};
 use scratch_train::models::linear;
 use scratch_train::{SequenceModel, StepOutput};
 
@@ -61,8 +61,11 @@ impl SequenceModel for Toy {
 
     fn step(&self, batch: &ToyBatch, state: Option<LstmState>, key: &Key) -> StepOutput<LstmState> {
         let options = ForwardOptions::new().with_state(state).with_key(key);
-        let (hidden, state) = self.lstm.forward_with(batch.inputs.clone(), options);
-        let outputs = self.head.forward(hidden);
+        // In bf16, as the weights may be.
+        let dtype = self.lstm.layers[0].forward.weight_hh.val().dtype();
+        let inputs = batch.inputs.clone().cast(dtype);
+        let (hidden, state) = self.lstm.forward_with(inputs, options);
+        let outputs = at_least_f32(self.head.forward(hidden));
         StepOutput {
             loss: mean_squared_error(outputs.clone(), batch.targets.clone()),
             targets: batch.targets.shape().num_elements(),

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use scratch_tests::probe::parameters;
 use scratch_tests::runs::{
-    assert_same_files, checkpoints, everything, fit, model, plain, resumed, run, trainer,
+    InterruptsAt, assert_same_files, checkpoints, everything, fit, model, plain, resumed, run,
+    train_data, trainer, valid_data,
 };
 use scratch_tests::toy::{D_HIDDEN, Toy};
 use scratch_tests::{Named, assert_all_same, device};
@@ -17,8 +18,8 @@ use scratch_train::callback::Control;
 use scratch_train::disk::{Disk, FileSystem};
 use scratch_train::optimizer::OptimizerConfig;
 use scratch_train::{
-    Callback, Checkpoint, CheckpointConfig, CheckpointError, Checkpoints, ResumeOptions,
-    TrainError, Trainer, TrainingConfig,
+    AverageConfig, Callback, Checkpoint, CheckpointConfig, CheckpointError, Checkpoints, Interrupt,
+    ResumeOptions, TrainError, Trainer, TrainingConfig,
 };
 use tempfile::TempDir;
 
@@ -75,7 +76,7 @@ fn the_last_and_the_best_are_kept_and_nothing_else() {
         assert_eq!(steps(&all), expected, "keep_last {keep_last}");
         // Nothing else lies there.
         let entries = fs::read_dir(all.folder()).unwrap().count();
-        assert_eq!(entries, expected.len());
+        assert_eq!(entries, expected.len() + 1, "and the lock");
 
         let load = |path: &Path| Checkpoint::open(path).unwrap();
         let last = load(&all.last().unwrap());
@@ -269,14 +270,99 @@ fn a_disk_that_fails_at_any_change_ends_the_run_and_leaves_the_last_good_checkpo
     assert!(resumable > 20, "{resumable}");
 }
 
+/// Removes the folder of checkpoints after one step.
+struct Vanishes(PathBuf, u64);
+
+impl Callback for Vanishes {
+    fn stepped(&mut self, step: u64) -> Control {
+        if step == self.1 {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+        Control::Continue
+    }
+}
+
 #[test]
-fn a_folder_that_vanishes_or_cannot_be_written_is_named() {
+fn a_folder_that_vanishes_is_named_and_not_made_again() {
+    let folder = TempDir::new().unwrap();
+    let path = checkpoints(&folder).folder().to_path_buf();
+    let mut trainer = trainer(short(), &device(), &folder).with_callback(Vanishes(path.clone(), 2));
+    let text = fit(&mut trainer).unwrap_err().to_string();
+    assert!(text.contains(&path.display().to_string()), "{text}");
+    assert_eq!(trainer.progress().step, 2);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_folder_that_is_none_is_named_before_the_first_step() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("checkpoints");
     fs::write(&path, b"a file").unwrap();
-    let error = fit(&mut trainer(plain(1), &device(), &folder)).unwrap_err();
-    let text = error.to_string();
+    let mut trainer = trainer(plain(1), &device(), &folder);
+    let text = fit(&mut trainer).unwrap_err().to_string();
     assert!(text.contains(&path.display().to_string()), "{text}");
+    assert_eq!(trainer.progress().step, 0);
+}
+
+#[test]
+fn checkpoints_are_written_by_one_run_and_one_process() {
+    let (folder, ..) = run(plain(1), &device());
+    let before = steps(&checkpoints(&folder));
+    // A new run has no place where another has its checkpoints.
+    let error = fit(&mut trainer(plain(1), &device(), &folder)).unwrap_err();
+    let is_taken = matches!(error, TrainError::Checkpoint(CheckpointError::Taken { .. }));
+    assert!(is_taken, "{error}");
+    assert_eq!(steps(&checkpoints(&folder)), before);
+
+    // Two at once: the other is a callback of the first.
+    let folder = TempDir::new().unwrap();
+    let mut second = None;
+    let mut first = trainer(plain(1), &device(), &folder).with_callback(Meanwhile(|| {
+        let resumed = resumed(plain(2), &folder, ());
+        second = Some(fit(&mut resumed.unwrap()).unwrap_err());
+    }));
+    fit(&mut first).unwrap();
+    drop(first);
+    let second = second.unwrap();
+    let is_locked = matches!(
+        second,
+        TrainError::Checkpoint(CheckpointError::Locked { .. })
+    );
+    assert!(is_locked, "{second}");
+}
+
+/// Does something after the third step.
+struct Meanwhile<F>(F);
+
+impl<F: FnMut()> Callback for Meanwhile<F> {
+    fn stepped(&mut self, step: u64) -> Control {
+        if step == 3 {
+            self.0();
+        }
+        Control::Continue
+    }
+}
+
+/// One weight becomes infinite after a step whose loss and gradient are finite.
+#[test]
+fn weights_that_are_not_finite_are_not_saved() {
+    let config = TrainingConfig {
+        learning_rate: 1e38,
+        checkpoints: CheckpointConfig {
+            every_steps: Some(1),
+            ..CheckpointConfig::default()
+        },
+        ..plain(1)
+    };
+    let folder = TempDir::new().unwrap();
+    let error = fit(&mut trainer(config, &device(), &folder)).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+    for one in checkpoints(&folder).list().unwrap() {
+        let checkpoint = Checkpoint::open(&one.path).unwrap();
+        let kept = parameters(&checkpoint.load_model(model(&device())).unwrap());
+        let mut values = kept.values().flat_map(|values| &values.values);
+        assert!(values.all(|value| value.is_finite()), "step {}", one.step);
+    }
 }
 
 // Checkpoints that do not fit.
@@ -305,18 +391,42 @@ fn a_checkpoint_of_another_optimizer() {
         ..plain(1)
     };
     let (folder, ..) = run(adam, &device());
-    let error = checkpoint_error(resume(model(&device()), plain(2), &checkpoints(&folder)));
-    assert!(matches!(error, CheckpointError::Format { .. }), "{error}");
+    let error = resume(model(&device()), plain(2), &checkpoints(&folder)).err();
+    let text = error.unwrap().to_string();
+    assert!(text.contains("kind (adam_w then, sgd now)"), "{text}");
+    // If it is meant, the optimizer begins anew.
+    let options = ResumeOptions {
+        accept_changes: true,
+        ..ResumeOptions::default()
+    };
+    let accepted = trainer(plain(2), &device(), &folder).resume(&options);
+    fit(&mut accepted.unwrap()).unwrap();
 }
 
-/// A checkpoint with every file there can be: amid a step, the best weights its own.
+/// A checkpoint with every file there can be: amid a step, with an average, the best weights in a
+/// file of their own.
 fn full_checkpoint() -> (TempDir, Vec<PathBuf>) {
-    let (folder, ..) = run(often(20), &device());
-    let list = checkpoints(&folder).list().unwrap();
-    let last = list.last().unwrap();
-    let entries = fs::read_dir(&last.path).unwrap();
+    let config = TrainingConfig {
+        average: Some(AverageConfig::Swa {
+            start: 0.0,
+            every: 1,
+        }),
+        ..often(20)
+    };
+    let folder = TempDir::new().unwrap();
+    let interrupt = Interrupt::new();
+    let data = InterruptsAt {
+        data: train_data(),
+        interrupt: interrupt.clone(),
+        at: 17,
+    };
+    let mut trainer = trainer(config, &device(), &folder).with_interrupt(interrupt);
+    assert!(trainer.fit(&data, &valid_data()).is_err());
+    let last = checkpoints(&folder).last().unwrap();
+    let entries = fs::read_dir(&last).unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
+    assert_eq!(files.len(), 10, "{files:?}");
     (folder, files)
 }
 
@@ -376,12 +486,15 @@ fn every_flipped_byte_and_every_length_is_found() {
 fn files_of_another_checkpoint_are_found() {
     let (folder, files) = full_checkpoint();
     let list = checkpoints(&folder).list().unwrap();
-    let [.., before, last] = &list[..] else {
-        panic!("{list:?}")
-    };
+    let last = list.last().unwrap();
+    // That of the same step is from before the window under way.
+    let before = list.iter().rfind(|one| one.step != last.step).unwrap();
     for path in &files {
         let name = path.file_name().unwrap();
-        let other = fs::read(before.path.join(name)).unwrap();
+        // The one before is at the end of a step.
+        let Ok(other) = fs::read(before.path.join(name)) else {
+            continue;
+        };
         let own = fs::read(path).unwrap();
         if own == other {
             continue;
@@ -395,10 +508,9 @@ fn files_of_another_checkpoint_are_found() {
     fs::rename(&last.path, folder.path().join("kept")).unwrap();
     fs::rename(&before.path, &last.path).unwrap();
     let text = open_all(&last.path).unwrap_err().to_string();
-    assert!(
-        text.contains("expected the checkpoint of step 12, found that of step 11"),
-        "{text}"
-    );
+    let (step, other) = (last.step, before.step);
+    let expected = format!("expected the checkpoint of step {step}, found that of step {other}");
+    assert!(text.contains(&expected), "{text}");
 }
 
 #[test]

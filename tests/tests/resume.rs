@@ -10,8 +10,8 @@ use burn::tensor::Device;
 use scratch_tests::backend::{Kind, all};
 use scratch_tests::probe::parameters;
 use scratch_tests::runs::{
-    WINDOWS, assert_same_files, checkpoints, constant, everything, files, fit, model, plain,
-    resumed, run, train_data, trainer, valid_data,
+    InterruptsAt, WINDOWS, assert_same_files, checkpoints, constant, everything, files, fit, model,
+    plain, resumed, run, train_data, trainer, valid_data,
 };
 use scratch_tests::toy::{ToyBatch, ToyData};
 use scratch_tests::{assert_all_same, device};
@@ -111,28 +111,6 @@ fn a_run_that_died_and_was_resumed_is_the_run_that_did_not() {
         assert_all_same(&what, &parameters(resumed.model()), &weights);
         assert_all_same(&what, &parameters(&resumed.into_best_model()), &best);
         assert_same_files(folder.path(), expected_folder.path());
-    }
-}
-
-/// Raises an interrupt when the `at`th window is asked for.
-struct InterruptsAt {
-    data: ToyData,
-    interrupt: Interrupt,
-    at: usize,
-}
-
-impl SequenceData for InterruptsAt {
-    type Batch = ToyBatch;
-
-    fn windows(&self) -> usize {
-        self.data.windows()
-    }
-
-    fn window(&self, epoch: usize, index: usize, device: &Device) -> Window<ToyBatch> {
-        if epoch * self.windows() + index == self.at {
-            self.interrupt.request(15);
-        }
-        self.data.window(epoch, index, device)
     }
 }
 
@@ -431,19 +409,18 @@ fn other_data_and_settings_are_refused_unless_they_are_meant() {
     };
     let other = Known(train_data(), "other");
     let before = files(folder.path());
-    let mut refused = resumed(changed(), &folder, ()).unwrap();
+    // When the run ends may change, and does not count.
+    let error = resumed(changed(), &folder, ()).err().unwrap();
+    let TrainError::Changed { changes } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(*changes, ["training.learning_rate (0.1 then, 0.05 now)"]);
+    let mut refused = resumed(plain(4), &folder, ()).unwrap();
     let error = refused.fit(&other, &valid()).unwrap_err();
     let TrainError::Changed { changes } = &error else {
         panic!("{error}")
     };
-    // When the run ends may change, and does not count.
-    assert_eq!(
-        *changes,
-        [
-            "training.learning_rate (0.1 then, 0.05 now)",
-            "training data (train then, other now)"
-        ]
-    );
+    assert_eq!(*changes, ["training data (train then, other now)"]);
     assert_eq!(files(folder.path()), before);
 
     let warnings: Rc<RefCell<Vec<String>>> = Rc::default();
@@ -459,7 +436,58 @@ fn other_data_and_settings_are_refused_unless_they_are_meant() {
     assert_eq!(outcome.steps, 4 * WINDOWS as u64);
     let warnings = warnings.take();
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].contains("training data (train then, other now)"));
+    for change in ["training.learning_rate", "training data (train then"] {
+        assert!(warnings[0].contains(change), "{warnings:?}");
+    }
+}
+
+/// Data with fewer windows, of fewer rows, where the run stands amid a step.
+#[test]
+fn changes_that_are_meant_do_not_trip_over_what_was_carried() {
+    let folder = TempDir::new().unwrap();
+    let interrupt = Interrupt::new();
+    let data = InterruptsAt {
+        data: train_data(),
+        interrupt: interrupt.clone(),
+        at: WINDOWS + 2,
+    };
+    let mut first = trainer(everything(), &device(), &folder).with_interrupt(interrupt);
+    first.fit(&data, &valid_data()).unwrap_err();
+    assert_eq!(first.progress().accumulated.windows, 1);
+    drop(first);
+    let other = ToyData::new(2, 2, 4, 5);
+    let config = TrainingConfig {
+        accumulate: 1,
+        ..everything()
+    };
+    let options = ResumeOptions {
+        accept_changes: true,
+        ..ResumeOptions::default()
+    };
+    let mut second = trainer(config, &device(), &folder)
+        .resume(&options)
+        .unwrap();
+    let outcome = second.fit(&other, &valid_data()).unwrap();
+    // Three steps of the first epoch, one of the second, then three epochs of two windows.
+    assert_eq!(outcome.steps, 3 + 1 + 3 * 2);
+}
+
+/// A refusal stays one, and records are not begun anew when somebody tries again.
+#[test]
+fn a_refused_run_is_refused_again() {
+    let folder = TempDir::new().unwrap();
+    let mut first = trainer(plain(1), &device(), &folder);
+    first
+        .fit(&Known(train_data(), "train"), &valid_data())
+        .unwrap();
+    let mut refused = resumed(plain(2), &folder, ()).unwrap();
+    for _ in 0..2 {
+        let error = refused.fit(&Known(train_data(), "other"), &valid_data());
+        assert!(
+            matches!(error, Err(TrainError::Changed { .. })),
+            "{error:?}"
+        );
+    }
 }
 
 /// Keeps warnings.

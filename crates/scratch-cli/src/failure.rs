@@ -205,9 +205,10 @@ fn train_help(error: &TrainError) -> String {
         TrainError::NoData { .. } => "give more data".into(),
         TrainError::Diverged {
             last_good: Some(_), ..
-        } => "train again with a lower --learning-rate; the run's best model so far can be used: \
-              scratch evaluate RUN"
-            .into(),
+        } => {
+            "train again with a lower --learning-rate; scratch checkpoints RUN lists what was saved"
+                .into()
+        }
         TrainError::Diverged { .. } => "train again with a lower --learning-rate".into(),
         TrainError::Interrupted { .. } => "go on with: scratch resume RUN".into(),
         TrainError::Skipping { .. } => "train again with a lower --learning-rate".into(),
@@ -235,13 +236,19 @@ fn checkpoint_help(error: &CheckpointError) -> &'static str {
     match error {
         CheckpointError::Io { .. } => DISK,
         CheckpointError::NotACheckpoint { .. } => {
-            "the run was cut off before its first checkpoint: scratch resume RUN"
+            "name a run that was trained; one that has lost its checkpoints must be trained again"
+        }
+        CheckpointError::NotValidated { .. } => "go on with: scratch resume RUN",
+        CheckpointError::Taken { .. } => "go on with that run, or give another folder",
+        CheckpointError::Locked { .. } => {
+            "wait until it ends, or end it; a run is trained by one at a time"
         }
         CheckpointError::Version { .. } => {
             "go on with the version of the program that wrote it, or train again"
         }
         CheckpointError::Damaged { .. } | CheckpointError::Format { .. } => {
-            "restore the file from a copy, or train again"
+            "restore the file from a copy, or go on from the checkpoint before it: scratch resume \
+             RUN --fall-back"
         }
         CheckpointError::Architecture { .. } | CheckpointError::State { .. } => {
             "the run's config.toml or its data are not those it was trained with: restore them"

@@ -361,7 +361,9 @@ fn checkpoints_that_do_not_fit() {
         "run/config.toml",
         config.replace("d_hidden = 4", "d_hidden = 5"),
     );
-    for line in commands {
+    let parts = ["settings.model.d_hidden (4 then, 5 now)"];
+    refused(&scratch, commands[0], &parts);
+    for line in &commands[1..] {
         refused(&scratch, line, &["another model", "weight_ih"]);
     }
     scratch.write("run/config.toml", &config);

@@ -137,7 +137,9 @@ pub enum Control {
     Save,
     /// A validation, and with it a checkpoint, after this step.
     Validate,
-    /// An end after this step, with a validation and a checkpoint.
+    /// An end after this step, with a validation and a checkpoint. The validation counts: a run
+    /// that was stopped and goes on is not the run that was never stopped; see
+    /// [`Interrupt`](crate::Interrupt) for that.
     Stop,
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// What checkpoints need of a file system. Tests put one in its place that fails.
 pub trait Disk: Debug + Send + Sync {
-    /// Makes a folder and those above it that are missing.
+    /// Makes a folder in one that is there: what has vanished is not made again.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ pub struct FileSystem;
 
 impl Disk for FileSystem {
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        fs::create_dir(path)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -85,13 +85,44 @@ impl Disk for FileSystem {
 /// What the system says; the file is as it was then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
+    name.push(PARTIAL);
     let staging = path.with_file_name(name);
     FileSystem.write(&staging, bytes)?;
     FileSystem.rename(&staging, path)?;
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => FileSystem.sync_folder(folder),
         _ => FileSystem.sync_folder(Path::new(".")),
+    }
+}
+
+/// Ends the name of what is being written.
+pub(crate) const PARTIAL: &str = ".partial";
+
+/// Reads a file of at most so many bytes.
+///
+/// # Errors
+///
+/// What the system says, and that it is no file or too long.
+pub(crate) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let size = file_size(path)?;
+    if size > most {
+        let found = format!("expected at most {most} bytes, found {size}");
+        return Err(io::Error::other(found));
+    }
+    match read_exactly(path, size)? {
+        Ok(bytes) => Ok(bytes),
+        Err(found) => Err(io::Error::other(format!(
+            "its size changed to {found} bytes"
+        ))),
+    }
+}
+
+/// The size of what is a file. What is none (a pipe would wait for a writer) is not opened.
+pub(crate) fn file_size(path: &Path) -> io::Result<u64> {
+    let meta = path.metadata()?;
+    match meta.is_file() {
+        true => Ok(meta.len()),
+        false => Err(io::Error::other("expected a file, found something else")),
     }
 }
 
@@ -102,14 +133,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// What the system says, also that there is no memory for it. `Ok(Err(size))` if the size differs.
 pub(crate) fn read_exactly(path: &Path, bytes: u64) -> io::Result<Result<Vec<u8>, u64>> {
     use io::Read as _;
+    let found = file_size(path)?;
+    if found != bytes {
+        return Ok(Err(found));
+    }
     let file = File::open(path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    if meta.len() != bytes {
-        return Ok(Err(meta.len()));
-    }
     let mut content = Vec::new();
     let size = usize::try_from(bytes).map_err(io::Error::other)?;
     content.try_reserve_exact(size).map_err(io::Error::other)?;

@@ -55,12 +55,17 @@ pub enum TrainError {
         last_good: Option<PathBuf>,
     },
     /// Too many gradients in a row were not finite.
-    #[error("{steps} steps in a row up to step {step} had a gradient that is not finite")]
+    #[error(
+        "{steps} steps in a row up to step {step} had a gradient that is not finite; {}",
+        match last_good { Some(path) => format!("the last good checkpoint is {}", path.display()), None => "no checkpoint had been written".into() }
+    )]
     Skipping {
         /// The optimizer step.
         step: u64,
         /// How many were skipped one after another.
         steps: u64,
+        /// The newest checkpoint.
+        last_good: Option<PathBuf>,
     },
     /// What the run shares with the one it goes on from is not the same any more.
     #[error("the run cannot go on as it was: {}", changes.join("; "))]
@@ -160,6 +165,29 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What is there.
         found: String,
+    },
+    /// A checkpoint whose model was never validated.
+    #[error("{}: expected a model that was validated, found a checkpoint from before the first \
+             validation", path.display())]
+    NotValidated {
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// Another run's checkpoints are there.
+    #[error("{}: expected no checkpoints of another run, found {found}", path.display())]
+    Taken {
+        /// The folder.
+        path: PathBuf,
+        /// The newest one.
+        found: String,
+    },
+    /// Another process writes there.
+    #[error("{}: expected checkpoints that nobody writes, found them in use by {holder}", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Which process.
+        holder: String,
     },
     /// A file differs from what the manifest says.
     #[error("{}: damaged: expected {expected}, found {found}", path.display())]

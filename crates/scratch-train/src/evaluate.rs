@@ -17,6 +17,7 @@ pub struct Evaluation {
     /// Mean loss.
     pub loss: f64,
     /// The model's own metrics, by name; see [`SequenceModel::measure`].
+    #[serde(with = "numbers")]
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -74,4 +75,70 @@ pub fn evaluate_with<M: SequenceModel>(
             .map(|(name, sum)| (name, sum / targets))
             .collect(),
     })
+}
+
+/// Numbers that need not be finite: JSON has no word for those that are not, and a checkpoint must
+/// be read as it was written.
+mod numbers {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Other(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        numbers: &BTreeMap<String, f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let number = |value: f64| match value.is_finite() {
+            true => Number::Finite(value),
+            false => Number::Other(value.to_string()),
+        };
+        let entries = numbers.iter();
+        serializer.collect_map(entries.map(|(name, value)| (name, number(*value))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, f64>, D::Error> {
+        let entries = BTreeMap::<String, Number>::deserialize(deserializer)?;
+        let entries = entries.into_iter().map(|(name, number)| {
+            let value = match number {
+                Number::Finite(value) => Ok(value),
+                Number::Other(text) => text.parse().map_err(serde::de::Error::custom),
+            };
+            value.map(|value| (name, value))
+        });
+        entries.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_that_are_not_finite_are_read_as_they_were_written() {
+        let metrics = [("a", 0.1), ("b", f64::INFINITY), ("c", f64::NEG_INFINITY)];
+        let evaluation = Evaluation {
+            loss: 0.3,
+            metrics: metrics
+                .map(|(name, value)| (name.to_string(), value))
+                .into(),
+        };
+        let text = serde_json::to_string(&evaluation).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Evaluation>(&text).unwrap(),
+            evaluation
+        );
+        let text = text.replace("\"inf\"", "\"NaN\"");
+        let found: Evaluation = serde_json::from_str(&text).unwrap();
+        assert!(found.metrics["b"].is_nan());
+        assert!(serde_json::from_str::<Evaluation>(&text.replace("NaN", "much")).is_err());
+    }
 }

@@ -9,6 +9,31 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use thiserror::Error;
 
+/// Clips by value, then by norm, where there is a bound. Returns the gradients and the norm before,
+/// `[1]`: clipping by value would hide that an entry is infinite.
+pub fn clip<M: Module>(
+    grads: GradientsParams,
+    module: &M,
+    max_value: Option<f64>,
+    max_norm: Option<f64>,
+) -> (GradientsParams, Option<Tensor<1>>) {
+    let Some(max_value) = max_value else {
+        return match max_norm {
+            Some(max_norm) => clip_global_norm(grads, module, max_norm),
+            None => {
+                let norm = global_norm(&grads, module);
+                (grads, norm)
+            }
+        };
+    };
+    let norm = global_norm(&grads, module);
+    let grads = clip_value(grads, module, max_value);
+    match max_norm {
+        Some(max_norm) => (clip_global_norm(grads, module, max_norm).0, norm),
+        None => (grads, norm),
+    }
+}
+
 /// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, as PyTorch's `clip_grad_norm_`
 /// does. Returns them and the norm before, `[1]`; `None` if there are no gradients.
 ///
@@ -53,6 +78,17 @@ pub fn global_norm<M: Module>(grads: &GradientsParams, module: &M) -> Option<Ten
     };
     module.visit(&mut visitor);
     visitor.sum.map(Tensor::sqrt)
+}
+
+/// The Euclidean norm over all weights, `[1]`, as [`global_norm`] of gradients.
+pub(crate) fn weights_norm<M: Module>(module: &M) -> Option<Tensor<1>> {
+    let mut visitor = SumOfWeights(SumOfSquares {
+        grads: &GradientsParams::new(),
+        seen: HashSet::new(),
+        sum: None,
+    });
+    module.visit(&mut visitor);
+    visitor.0.sum.map(Tensor::sqrt)
 }
 
 /// Whether a [`global_norm`] is finite, and with it every gradient. Waits for the device.
@@ -222,24 +258,37 @@ struct SumOfSquares<'a> {
     sum: Option<Tensor<1>>,
 }
 
-impl ModuleVisitor for SumOfSquares<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(grad) = self.grads.get::<D>(param.id) else {
-            return;
-        };
-        if !self.seen.insert(param.id) {
+impl SumOfSquares<'_> {
+    fn add<const D: usize>(&mut self, id: ParamId, tensor: Tensor<D>) {
+        if !self.seen.insert(id) {
             return;
         }
         // Squares leave the range of f16, and sums the precision of both.
-        let grad = match grad.dtype() {
-            DType::F16 | DType::BF16 => grad.cast(FloatDType::F32),
-            _ => grad,
+        let tensor = match tensor.dtype() {
+            DType::F16 | DType::BF16 => tensor.cast(FloatDType::F32),
+            _ => tensor,
         };
-        let squares = grad.square().sum();
+        let squares = tensor.square().sum();
         self.sum = Some(match self.sum.take() {
             Some(sum) => sum + squares,
             None => squares,
         });
+    }
+}
+
+impl ModuleVisitor for SumOfSquares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            self.add(param.id, grad);
+        }
+    }
+}
+
+struct SumOfWeights<'a>(SumOfSquares<'a>);
+
+impl ModuleVisitor for SumOfWeights<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.add(param.id, param.val().inner());
     }
 }
 

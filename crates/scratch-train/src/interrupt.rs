@@ -1,7 +1,7 @@
 //! Asking a run to end: Ctrl-C, SIGTERM, or another thread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -26,14 +26,20 @@ impl Interrupt {
         }
     }
 
-    /// One that Ctrl-C (SIGINT) and SIGTERM raise while a model is trained. A second signal, and
-    /// one before or after the training, ends the process at once with the exit code 128 + signal;
-    /// checkpoints are whole at any instant.
+    /// The one that Ctrl-C (SIGINT) and SIGTERM raise while a model is trained; the same for the
+    /// whole process. A second signal, and one before or after the training, ends the process at
+    /// once with the exit code 128 + signal; checkpoints are whole at any instant.
     ///
     /// # Errors
     ///
     /// If the system does not let the process handle signals.
     pub fn on_signals() -> std::io::Result<Self> {
+        // Handlers cannot be taken back so that the default action returns: they are there once.
+        static OF_PROCESS: Mutex<Option<Interrupt>> = Mutex::new(None);
+        let mut of_process = OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(interrupt) = &*of_process {
+            return Ok(interrupt.clone());
+        }
         let interrupt = Self::new();
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first signal does not find its own mark.
@@ -42,6 +48,7 @@ impl Interrupt {
             flag::register_usize(signal, interrupt.signal.clone(), signal as usize)?;
             flag::register(signal, at_once())?;
         }
+        *of_process = Some(interrupt.clone());
         Ok(interrupt)
     }
 
@@ -62,7 +69,7 @@ impl Interrupt {
     /// From now on, until what is returned is dropped, the first signal is left to the run.
     pub(crate) fn listen(&self) -> Listening {
         self.at_once.store(false, Ordering::SeqCst);
-        Listening(self.at_once.clone())
+        Listening(self.clone())
     }
 }
 
@@ -72,11 +79,13 @@ impl Default for Interrupt {
     }
 }
 
-/// While this lives, the first signal does not end the process.
-pub(crate) struct Listening(Arc<AtomicBool>);
+/// While this lives, the first signal does not end the process. What was asked for is forgotten
+/// afterwards: the next run has not been asked.
+pub(crate) struct Listening(Interrupt);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.at_once.store(true, Ordering::SeqCst);
+        self.0.signal.store(0, Ordering::SeqCst);
     }
 }

@@ -154,10 +154,7 @@ pub fn range_test<M: SequenceModel>(
         if !curve.push(learning_rate, loss) {
             break;
         }
-        let grads = match config.clip_norm {
-            Some(most) => gradients::clip_global_norm(grads, &model, most).0,
-            None => grads,
-        };
+        let (grads, _) = gradients::clip(grads, &model, config.clip_value, config.clip_norm);
         model = optimizer.step(groups.learning_rate(learning_rate), model, grads);
     }
     if curve.points.is_empty() {

@@ -16,18 +16,25 @@ use crate::output::{self, Output};
 pub fn run(args: &CheckpointsArgs, output: Output) -> Result<(), Failure> {
     let run = RunFolder::open(&args.run)?;
     let checkpoints = run.checkpoints();
-    let failed = |error| Failure::task(&TrainError::Checkpoint(error).into(), Phase::Preparing);
+    let failed = |error| {
+        Failure::task(&TrainError::Checkpoint(error).into(), Phase::Preparing).of_run(run.root())
+    };
     for (step, pinned) in [(args.pin, true), (args.unpin, false)] {
         if let Some(step) = step {
-            checkpoints.pin(step, pinned).map_err(failed)?;
+            checkpoints.pin(step, pinned).map_err(|error| {
+                let help = "choose one of the steps that scratch checkpoints lists";
+                Failure::input(error.to_string(), help)
+            })?;
         }
     }
-    let rows: Vec<Row> = checkpoints
-        .list()
-        .map_err(failed)?
-        .iter()
-        .map(Row::of)
-        .collect();
+    let list = checkpoints.list().map_err(failed)?;
+    let mut rows: Vec<Row> = list.iter().map(Row::of).collect();
+    // Each was the best up to its step; the last that says so is the best of all.
+    if let Some(best) = rows.iter().rposition(|row| row.best) {
+        for row in &mut rows[..best] {
+            row.best = false;
+        }
+    }
     if output.json {
         return output.object(&Answer {
             run: run.root(),
@@ -54,7 +61,7 @@ struct Row {
     epoch: Option<usize>,
     /// Loss of the last validation up to there.
     valid_loss: Option<f64>,
-    /// Whether the last validation is the best up to there.
+    /// Whether it is that of the best validation.
     best: bool,
     /// What is wrong with it, if something is.
     damage: Option<String>,

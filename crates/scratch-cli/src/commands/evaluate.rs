@@ -13,7 +13,7 @@ pub fn run(args: &EvaluateArgs, output: Output) -> Result<(), Failure> {
     let run = RunFolder::open(&args.run)?;
     let task = run.task()?;
     let device = choose_device(&args.device)?;
-    let failed = |error: TaskError| Failure::task(&error, Phase::Preparing);
+    let failed = |error: TaskError| Failure::task(&error, Phase::Preparing).of_run(run.root());
     match task.as_str() {
         forecast::TASK => output.report(&forecast::evaluate(&run, &device).map_err(failed)?),
         text::TASK => output.report(&text::evaluate(&run, &device).map_err(failed)?),

@@ -16,7 +16,7 @@ pub fn run(args: &AheadArgs, output: Output) -> Result<(), Failure> {
     let run = RunFolder::open(&args.run)?;
     let device = choose_device(&args.device)?;
     let ahead = forecast::forecast(&run, &device, args.horizon)
-        .map_err(|error| Failure::task(&error, Phase::Preparing))?;
+        .map_err(|error| Failure::task(&error, Phase::Preparing).of_run(run.root()))?;
     if output.json {
         return output.object(&Answer {
             run: run.root(),

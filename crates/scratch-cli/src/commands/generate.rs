@@ -23,7 +23,7 @@ pub fn run(args: &GenerateArgs, output: Output) -> Result<(), Failure> {
         },
         seed: args.seed,
     };
-    let failed = |error| Failure::task(&error, Phase::Preparing);
+    let failed = |error| Failure::task(&error, Phase::Preparing).of_run(&args.run);
     request.validate().map_err(failed)?;
     let run = RunFolder::open(&args.run)?;
     let device = choose_device(&args.device)?;

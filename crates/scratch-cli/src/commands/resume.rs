@@ -71,9 +71,22 @@ impl Resumption<'_> {
         let report = resume(session.with_resume(options))
             .map_err(|error| failed(&error, self.run.root(), &watch))?;
         let before = watch.plan().map(|plan| plan.resumed_at);
-        if ended(&report).map(|ended| ended.steps) == before {
-            note("note: nothing was left to do; --epochs or --max-time set new limits");
+        match ended(&report) {
+            Some(ended) if Some(ended.steps) == before => note(nothing_left(&ended.ending)),
+            _ => {}
         }
         output.report(&report)
+    }
+}
+
+/// How a run that is over can be gone on with.
+fn nothing_left(ending: &str) -> &'static str {
+    match ending {
+        "no_gain" => {
+            "note: nothing was left to do: validations stopped getting better; a higher `patience` \
+             in config.toml lets the run go on"
+        }
+        "out_of_time" => "note: nothing was left to do: time is up; --max-time sets a new limit",
+        _ => "note: nothing was left to do: all epochs are done; --epochs sets a new limit",
     }
 }

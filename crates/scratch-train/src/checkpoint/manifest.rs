@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{damaged, io};
-use crate::disk::read_exactly;
+use crate::disk::{file_size, read_exactly};
 use crate::environment::Environment;
 use crate::error::CheckpointError;
 
@@ -73,8 +74,13 @@ impl Manifest {
     /// Reads and checks the manifest of a checkpoint folder.
     pub(crate) fn read(folder: &Path) -> Result<Self, CheckpointError> {
         let path = folder.join(MANIFEST);
-        let size = match path.metadata() {
-            Ok(meta) => meta.len(),
+        let size = match file_size(&path) {
+            Ok(size) => size,
+            Err(error)
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return Err(io(&path)(error));
+            }
             Err(_) => {
                 return Err(CheckpointError::NotACheckpoint {
                     path: folder.into(),
@@ -156,7 +162,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// A manifest holds settings and a line for each file.
-const MOST_BYTES: u64 = 1 << 20;
+pub(super) const MOST_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 struct Header {

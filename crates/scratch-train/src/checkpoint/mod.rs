@@ -33,8 +33,9 @@ use burn::module::Module;
 use scratch_lstm::RecurrentState;
 use serde::Serialize;
 
-use crate::disk::{Disk, FileSystem};
+use crate::disk::{Disk, FileSystem, PARTIAL as STAGING};
 use crate::error::CheckpointError;
+use crate::lock::{FolderLock, LOCK, LockError};
 
 pub(crate) use content::Snapshot;
 pub use folder::Checkpoint;
@@ -72,9 +73,9 @@ impl Checkpoints {
         }
     }
 
-    /// Keeps so many of the newest, at least 1, beside the best and those that are pinned. With two,
-    /// there is one to go back to if the newest is damaged.
-    pub fn with_keep_last(mut self, keep_last: usize) -> Self {
+    /// Keeps so many of the newest, at least 1, beside the best and those that are pinned; the
+    /// trainer says how many, by [`CheckpointConfig`](crate::CheckpointConfig).
+    pub(crate) fn with_keep_last(mut self, keep_last: usize) -> Self {
         self.keep_last = keep_last.max(1);
         self
     }
@@ -162,6 +163,22 @@ impl Checkpoints {
         Ok(one.path.clone())
     }
 
+    /// Makes the folder, for one process at a time.
+    pub(crate) fn begin(&self) -> Result<FolderLock, CheckpointError> {
+        let folder = &self.folder;
+        fs::create_dir_all(folder).map_err(io(folder))?;
+        if let Some(above) = folder.parent().filter(|above| above.is_dir()) {
+            FileSystem.sync_folder(above).map_err(io(above))?;
+        }
+        FolderLock::acquire(folder).map_err(|error| match error {
+            LockError::Held { by } => CheckpointError::Locked {
+                path: folder.clone(),
+                holder: by,
+            },
+            LockError::Io(error) => io(&folder.join(LOCK))(error),
+        })
+    }
+
     /// Writes a checkpoint and removes those that are neither among the last, nor of the step
     /// `best`, nor pinned.
     pub(crate) fn save<M: Module, S: RecurrentState>(
@@ -177,6 +194,17 @@ impl Checkpoints {
             snapshot.facts.clone(),
             &files,
         );
+        let manifest = manifest.to_bytes();
+        if manifest.len() as u64 > manifest::MOST_BYTES {
+            return Err(CheckpointError::Format {
+                path: self.folder.clone(),
+                reason: format!(
+                    "expected facts of at most {} bytes in all, found {}",
+                    manifest::MOST_BYTES,
+                    manifest.len()
+                ),
+            });
+        }
         // A run that was stopped amid a step can come to the same one again.
         let list = self.list()?;
         let same = list.iter().rfind(|one| one.step == step);
@@ -208,7 +236,7 @@ impl Checkpoints {
         &self,
         name: &str,
         files: &[(&str, Vec<u8>)],
-        manifest: &Manifest,
+        manifest: &[u8],
     ) -> Result<PathBuf, CheckpointError> {
         let path = self.folder.join(name);
         let staging = self.folder.join(format!(".{name}{STAGING}"));
@@ -220,7 +248,7 @@ impl Checkpoints {
             disk.write(&file, bytes).map_err(io(&file))?;
         }
         let file = staging.join(manifest::MANIFEST);
-        disk.write(&file, &manifest.to_bytes()).map_err(io(&file))?;
+        disk.write(&file, manifest).map_err(io(&file))?;
         disk.sync_folder(&staging).map_err(io(&staging))?;
         disk.rename(&staging, &path).map_err(io(&path))?;
         disk.sync_folder(&self.folder).map_err(io(&self.folder))?;
@@ -254,9 +282,6 @@ impl Checkpoints {
         Ok(())
     }
 }
-
-/// Ends the name of a folder that is being written or removed.
-const STAGING: &str = ".partial";
 
 /// `step-00000120`, and `step-00000120-1` for the next of that step.
 fn name(step: u64, generation: u64) -> String {

@@ -14,10 +14,11 @@ mod samples;
 mod table;
 mod ticks;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use crate::disk::write_atomically;
 
 pub use confusion::ConfusionPlot;
 pub use forecast::ForecastPlot;
@@ -68,7 +69,7 @@ pub enum ReportError {
 /// If the file cannot be written.
 pub fn save(path: impl AsRef<Path>, svg: &str) -> Result<(), ReportError> {
     let path = path.as_ref();
-    fs::write(path, svg).map_err(|source| ReportError::Io {
+    write_atomically(path, svg.as_bytes()).map_err(|source| ReportError::Io {
         path: path.into(),
         source,
     })

@@ -13,7 +13,6 @@
 //!   lock            held by the process that trains; free again when it ends, however it ends
 //! ```
 
-mod lock;
 mod record;
 mod recorder;
 
@@ -25,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::checkpoint::Checkpoints;
-use crate::disk::write_atomically;
+use crate::disk::{PARTIAL, read_bounded, write_atomically};
 use crate::error::TrainError;
+use crate::lock::{FolderLock, LOCK, LockError};
 use crate::settings::Settings;
 
-pub use lock::RunLock;
 pub use recorder::Recorder;
 
 /// A folder that is no run, or cannot become one.
@@ -103,6 +102,13 @@ struct Header {
 /// Version of the layout of `config.toml`.
 const FORMAT: u32 = 1;
 
+/// What may lie in the folder before `config.toml` makes it a run.
+const BEFORE_CONFIG: [&str; 2] = [LOCK, "vocabulary.json"];
+
+/// More is taken for a mistake.
+const MOST_CONFIG: u64 = 1 << 20;
+const MOST_JSON: u64 = 1 << 28;
+
 impl RunFolder {
     /// A new, empty folder for a run at `root`, and the right to train in it. It becomes a run with
     /// [`write_config`](Self::write_config), which comes after whatever else a run needs.
@@ -110,7 +116,7 @@ impl RunFolder {
     /// # Errors
     ///
     /// If something is there already, or the folder cannot be made.
-    pub fn create(root: impl Into<PathBuf>) -> Result<(Self, RunLock), RunError> {
+    pub fn create(root: impl Into<PathBuf>) -> Result<(Self, FolderLock), RunError> {
         let run = Self { root: root.into() };
         let taken = |found: &str| RunError::Taken {
             path: run.root.clone(),
@@ -136,8 +142,14 @@ impl RunFolder {
     /// # Errors
     ///
     /// If another process has it, or the lock cannot be had.
-    pub fn lock(&self) -> Result<RunLock, RunError> {
-        RunLock::acquire(&self.root)
+    pub fn lock(&self) -> Result<FolderLock, RunError> {
+        FolderLock::acquire(&self.root).map_err(|error| match error {
+            LockError::Held { by } => RunError::Locked {
+                path: self.root.clone(),
+                holder: by,
+            },
+            LockError::Io(error) => io(&self.root.join(LOCK))(error),
+        })
     }
 
     /// Writes the settings of a run, in place of those that were there.
@@ -257,7 +269,15 @@ impl RunFolder {
     /// If the file cannot be read or is of another form.
     pub fn read_json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T, RunError> {
         let path = self.root.join(name);
-        let bytes = fs::read(&path).map_err(io(&path))?;
+        let bytes = match read_bounded(&path, MOST_JSON) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(RunError::Config {
+                    path,
+                    reason: "expected a file of the run, found nothing of that name".into(),
+                });
+            }
+            read => read.map_err(io(&path))?,
+        };
         serde_json::from_slice(&bytes).map_err(|error| RunError::Config {
             path,
             reason: error.to_string(),
@@ -301,7 +321,10 @@ impl RunFolder {
         };
         for entry in entries {
             let entry = entry.map_err(io(&self.root))?;
-            if entry.file_name() != lock::LOCK {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // What a run that was cut off before its settings were written has left.
+            if !BEFORE_CONFIG.contains(&&*name) && !name.ends_with(PARTIAL) {
                 return Ok(Some("files"));
             }
         }
@@ -310,7 +333,11 @@ impl RunFolder {
 
     fn read_config(&self) -> Result<(Header, Settings), RunError> {
         let path = self.config_path();
-        let text = fs::read_to_string(&path).map_err(io(&path))?;
+        let bytes = read_bounded(&path, MOST_CONFIG).map_err(io(&path))?;
+        let text = String::from_utf8(bytes).map_err(|error| RunError::Config {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
         let invalid = |reason| RunError::Config {
             path: path.clone(),
             reason,

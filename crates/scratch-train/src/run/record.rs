@@ -39,12 +39,16 @@ impl Record {
     }
 
     /// The record as it was at `mark`: what came after is cut off. `Ok(None)` if the file says
-    /// something else up to there; it is left as it is then.
+    /// something else up to there, or is gone; it is left as it is then.
     pub(super) fn rewind(path: PathBuf, mark: &Mark) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         let options = options.read(true).append(true);
         // An empty record may never have been made.
-        let mut file = options.create(mark.bytes == 0).open(&path)?;
+        let mut file = match options.create(mark.bytes == 0).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let mut hasher = Sha256::new();
         let bytes = io::copy(&mut (&mut file).take(mark.bytes), &mut hasher)?;
         if bytes != mark.bytes || hex(&hasher.clone().finalize()) != mark.sha256 {
@@ -129,7 +133,7 @@ mod tests {
         fs::write(&path, b"on").unwrap();
         assert!(Record::rewind(path.clone(), &mark).unwrap().is_none());
         fs::remove_file(&path).unwrap();
-        assert!(Record::rewind(path.clone(), &mark).is_err());
+        assert!(Record::rewind(path.clone(), &mark).unwrap().is_none());
         assert!(Record::rewind(path, &empty).unwrap().unwrap().is_empty());
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::record::{Mark, Record};
 use super::{RunFolder, csv_error};
 use crate::callback::{Callback, Plan, Saved, SavedStates, StepReport, StepRow};
+use crate::disk::{Disk as _, FileSystem};
 use crate::error::TrainError;
 use crate::progress::Validation;
 
@@ -64,12 +65,15 @@ impl Recorder {
             let path = self.folder.join(name);
             Record::create(path.clone()).map_err(|source| TrainError::io(&path, source))
         };
-        Ok(Records {
+        let records = Records {
             metrics: open(METRICS)?,
             steps: open(STEPS)?,
             log: open(LOG)?,
             timing: open(TIMING)?,
-        })
+        };
+        let synced = FileSystem.sync_folder(&self.folder);
+        synced.map_err(|source| TrainError::io(&self.folder, source))?;
+        Ok(records)
     }
 
     fn rewind(&self, name: &str, marks: &BTreeMap<String, Mark>) -> Result<Record, TrainError> {
@@ -83,7 +87,7 @@ impl Recorder {
             Some(record) => Ok(record),
             None if self.accept_changes => Record::extend(path.clone()).map_err(io),
             None => {
-                let what = "says something else than when the checkpoint was written";
+                let what = "is not what it was when the checkpoint was written";
                 Err(TrainError::Changed {
                     changes: vec![format!("{} {what}", path.display())],
                 })

@@ -146,8 +146,9 @@ pub(super) fn train<J: Job>(
     let trainer = Trainer::new(job.model(session.device)?, training, session.device)?;
     let (run, _lock) = RunFolder::create(folder)?;
     job.begin(&run)?;
-    run.write_config(J::TASK, config)?;
-    let trainer = trainer.with_checkpoints(run.checkpoints());
+    let trainer = trainer
+        .with_checkpoints(run.checkpoints())
+        .with_fact(SETTINGS, settings(config)?)?;
     finish(&job, config, &run, trainer, session)
 }
 
@@ -157,8 +158,8 @@ pub(super) fn resume<J: Job>(
     change: impl FnOnce(&mut TrainingConfig),
     session: Session<'_>,
 ) -> Result<J::Report, TaskError> {
-    let mut config: J::Config = run.config(J::TASK)?;
     let _lock = run.lock()?;
+    let mut config: J::Config = run.config(J::TASK)?;
     change(J::training(&mut config));
     let training = J::training(&mut config).clone();
     let job = J::prepare(config.clone(), Some(run))?;
@@ -166,7 +167,8 @@ pub(super) fn resume<J: Job>(
     // The first checkpoint comes before the first record: without both nothing is lost.
     let is_new = checkpoints.list()?.is_empty() && !run.has_records();
     let mut trainer = Trainer::new(job.model(session.device)?, training.clone(), session.device)?
-        .with_checkpoints(checkpoints);
+        .with_checkpoints(checkpoints)
+        .with_fact(SETTINGS, settings(&config)?)?;
     if !is_new {
         trainer = trainer.resume(&session.resume)?;
     }
@@ -213,11 +215,8 @@ pub(super) fn open<J: Job>(run: &RunFolder) -> Result<J, TaskError> {
 pub(super) fn best_model<M: SequenceModel>(run: &RunFolder, model: M) -> Result<M, TaskError> {
     let checkpoint = Checkpoint::open(&run.checkpoints().last()?)?;
     if checkpoint.progress()?.best.is_none() {
-        return Err(CheckpointError::NotACheckpoint {
-            path: checkpoint.path().into(),
-            found: "one from before the first validation".into(),
-        }
-        .into());
+        let path = checkpoint.path().into();
+        return Err(CheckpointError::NotValidated { path }.into());
     }
     Ok(checkpoint.load_best_model(model.valid())?)
 }
@@ -229,20 +228,23 @@ fn finish<'a, J: Job>(
     trainer: Trainer<'a, J::Model>,
     session: Session<'a>,
 ) -> Result<J::Report, TaskError> {
+    let recorder = Recorder::new(run).accept_changes(session.resume.accept_changes);
     let mut trainer = trainer
         .with_interrupt(session.interrupt)
-        .with_fact("settings", settings(config)?)?;
+        .with_callback(recorder);
+    for callback in session.callbacks {
+        trainer = trainer.with_callback(callback);
+    }
     let [train, valid] = job.parts();
     // Before a file is written: it may be that the run cannot go on.
     trainer.check(train, valid)?;
-    run.make_plots()?;
+    trainer.load_callbacks()?;
     run.write_config(J::TASK, config)?;
-    let system = trainer.system(session.command, train, valid);
-    run.write_json("system.json", &system)?;
-    let recorder = Recorder::new(run).accept_changes(session.resume.accept_changes);
-    trainer = trainer.with_callback(recorder);
-    for callback in session.callbacks {
-        trainer = trainer.with_callback(callback);
+    run.make_plots()?;
+    // Of a run that goes on, that of its beginning stays.
+    if !run.root().join(SYSTEM).exists() {
+        let system = trainer.system(session.command, train, valid);
+        run.write_json(SYSTEM, &system)?;
     }
     let outcome = trainer.fit(train, valid)?;
     plot_loss(run, J::LOSS)?;
@@ -253,6 +255,12 @@ fn finish<'a, J: Job>(
         Some(outcome.into()),
     )
 }
+
+/// What it takes to repeat a run.
+const SYSTEM: &str = "system.json";
+
+/// The settings of data and model among the facts of a checkpoint.
+const SETTINGS: &str = "settings";
 
 /// The settings of the data and the model, which a run that goes on must not change. Where the data
 /// lie does not matter: their content is compared.

@@ -11,11 +11,12 @@ impl Budget {
     /// Validations are spread evenly, this many if they are short.
     const VALIDATIONS: f64 = 20.0;
 
-    pub(super) fn new(seconds: f64) -> Self {
+    /// So many seconds in all, of which some are spent.
+    pub(super) fn new(seconds: f64, spent: f64) -> Self {
         Self {
             seconds,
             validation: 0.0,
-            next_validation: seconds / Self::VALIDATIONS,
+            next_validation: spent + seconds / Self::VALIDATIONS,
         }
     }
 
@@ -44,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_budget_spreads_validations_and_leaves_room_for_the_last() {
-        let mut budget = Budget::new(100.0);
+        let mut budget = Budget::new(100.0, 0.0);
         assert!(!budget.validation_is_due(4.9));
         assert!(budget.validation_is_due(5.0));
         budget.validated(5.0, 2.0);
@@ -52,5 +53,6 @@ mod tests {
         assert!(budget.validation_is_due(23.0));
         assert!(!budget.is_spent(97.9));
         assert!(budget.is_spent(98.0));
+        assert!(!Budget::new(100.0, 50.0).validation_is_due(54.0));
     }
 }

@@ -11,9 +11,11 @@ use crate::callback::{Control, Ending, Plan, SavedStates};
 use crate::checkpoint::Snapshot;
 use crate::data::SequenceData;
 use crate::environment::Environment;
-use crate::error::TrainError;
+use crate::error::{CheckpointError, TrainError};
 use crate::evaluate::evaluate;
+use crate::gradients;
 use crate::interrupt::Interrupt;
+use crate::lock::FolderLock;
 use crate::model::SequenceModel;
 use crate::progress::{BestWeights, Validation};
 use crate::schedule::Place;
@@ -75,6 +77,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
     ) -> Result<Outcome, TrainError> {
         let interrupt = self.interrupt.clone();
         let _listening = interrupt.as_ref().map(Interrupt::listen);
+        let _lock = self.begin_checkpoints()?;
         self.start(train.windows())?;
         let mut run = Run {
             losses: Losses::default(),
@@ -83,7 +86,10 @@ impl<M: SequenceModel> Trainer<'_, M> {
             has_reported: false,
             reported_targets: 0,
             learning_rate: 0.0,
-            budget: self.config.max_time.map(Budget::new),
+            budget: self
+                .config
+                .max_time
+                .map(|seconds| Budget::new(seconds, self.clock.seconds)),
             started: Instant::now(),
             seconds_before: self.clock.seconds,
             saved: Instant::now(),
@@ -118,15 +124,29 @@ impl<M: SequenceModel> Trainer<'_, M> {
         })
     }
 
-    /// Callbacks get their memories back, then everybody is told.
-    fn start(&mut self, windows: usize) -> Result<(), TrainError> {
-        let mut warnings = Vec::new();
-        if let Some(resumed) = self.resumed.take() {
-            for callback in &mut self.callbacks {
-                callback.load(&resumed.callbacks)?;
+    /// The right to write checkpoints. Those of another run are no place for this one's.
+    fn begin_checkpoints(&mut self) -> Result<Option<FolderLock>, TrainError> {
+        let Some(checkpoints) = &self.checkpoints else {
+            return Ok(None);
+        };
+        let lock = checkpoints.begin()?;
+        match checkpoints.last() {
+            Ok(found) if !self.owns_checkpoints => Err(CheckpointError::Taken {
+                path: checkpoints.folder().into(),
+                found: found.display().to_string(),
             }
-            warnings = resumed.warnings;
+            .into()),
+            _ => {
+                self.owns_checkpoints = true;
+                Ok(Some(lock))
+            }
         }
+    }
+
+    /// Everybody is told that it begins.
+    fn start(&mut self, windows: usize) -> Result<(), TrainError> {
+        self.load_callbacks()?;
+        let warnings = self.settle()?;
         let plan = Plan {
             windows,
             epochs: self.config.epochs,
@@ -154,6 +174,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
             }
             self.window(run, train)?;
             run.is_unsaved = true;
+            self.progress.finished = false;
             let ends_epoch = self.progress.window == windows;
             if ends_epoch {
                 self.progress.epoch += 1;
@@ -171,8 +192,10 @@ impl<M: SequenceModel> Trainer<'_, M> {
                     || control == Control::Save
                     || every.is_some_and(|every| step.is_multiple_of(every as u64));
                 if control >= Control::Validate || self.validation_is_due(run, ends_epoch) {
-                    let share = self.place(run, windows).share;
-                    self.report(run, share)?;
+                    if run.reported_targets > 0 {
+                        let share = self.place(run, windows).share;
+                        self.report(run, share)?;
+                    }
                     self.validate(run, valid)?;
                     is_save_due = true;
                 }
@@ -302,15 +325,22 @@ impl<M: SequenceModel> Trainer<'_, M> {
 
     /// Writes a checkpoint, if there is a place for it.
     fn save(&mut self, run: &mut Run<M>) -> Result<(), TrainError> {
-        // Nothing that is not finite is saved: reading the losses finds it.
+        // Nothing that is not finite is saved.
         self.read_losses(run)?;
+        self.check_weights()?;
         self.clock.seconds = run.seconds();
         self.progress.schedule = self.schedule.state().clone();
         self.progress.average = self.average.as_ref().map(|average| average.state().clone());
         let mut memories = SavedStates::new();
         for callback in &mut self.callbacks {
-            if let Some(saved) = callback.save()? {
-                memories.insert(saved.name, saved.value);
+            let Some(saved) = callback.save()? else {
+                continue;
+            };
+            if memories.insert(saved.name.clone(), saved.value).is_some() {
+                return Err(TrainError::Callback {
+                    name: saved.name,
+                    reason: "another callback has the same name in the checkpoint".into(),
+                });
             }
         }
         run.is_unsaved = false;
@@ -338,9 +368,22 @@ impl<M: SequenceModel> Trainer<'_, M> {
         Ok(())
     }
 
+    /// A step can take weights beyond all numbers after its loss and gradient were finite.
+    fn check_weights(&self) -> Result<(), TrainError> {
+        let Some(norm) = gradients::weights_norm(&self.model) else {
+            return Ok(());
+        };
+        match norm.into_scalar::<f64>() {
+            norm if norm.is_finite() => Ok(()),
+            norm => Err(self.diverged("norm of the weights", norm, self.progress.step)),
+        }
+    }
+
     /// Where the run is, for the schedule: by the clock if there is a budget.
     pub(super) fn place(&self, run: &Run<M>, windows: usize) -> Place {
-        let done = self.progress.epoch * windows + self.progress.window;
+        // A step of several windows is at the place where the first began.
+        let window = self.progress.window - self.progress.accumulated.windows;
+        let done = self.progress.epoch * windows + window;
         Place {
             step: self.progress.step,
             epoch: done as f64 / windows as f64,

@@ -80,6 +80,8 @@ pub struct Trainer<'a, M: SequenceModel> {
     callbacks: Vec<Box<dyn Callback + 'a>>,
     interrupt: Option<Interrupt>,
     facts: BTreeMap<String, Value>,
+    /// Whether the checkpoints that are there are this run's.
+    owns_checkpoints: bool,
     resumed: Option<Resumed>,
     panicked: Option<String>,
 }
@@ -133,6 +135,7 @@ impl<'a, M: SequenceModel> Trainer<'a, M> {
             callbacks: Vec::new(),
             interrupt: None,
             facts: BTreeMap::new(),
+            owns_checkpoints: false,
             resumed: None,
             panicked: None,
             config,

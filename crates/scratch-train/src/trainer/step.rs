@@ -63,32 +63,30 @@ impl<M: SequenceModel> Trainer<'_, M> {
         self.progress.accumulated.windows += 1;
         self.progress.accumulated.targets += trained.targets as u64;
         self.progress.window += 1;
-        let is_full = self.progress.accumulated.windows == self.config.accumulate;
+        // More, if a run goes on with fewer than it began with.
+        let is_full = self.progress.accumulated.windows >= self.config.accumulate;
         if is_full || self.progress.window == train.windows() {
-            self.optimize(run, &place)?;
+            self.optimize(run, &place, train.windows())?;
         }
         Ok(())
     }
 
     /// One step of the optimizer with the mean gradient over all targets since the last: what one
     /// window with all of them would have given.
-    fn optimize(&mut self, run: &mut Run<M>, place: &Place) -> Result<(), TrainError> {
+    fn optimize(
+        &mut self,
+        run: &mut Run<M>,
+        place: &Place,
+        windows: usize,
+    ) -> Result<(), TrainError> {
         let mut grads = self.gradients.take().unwrap_or_default();
         let accumulated = std::mem::take(&mut self.progress.accumulated);
         if self.config.accumulate > 1 {
             let share = 1.0 / accumulated.targets as f64;
             grads = gradients::scale_by(grads, &self.model, share);
         }
-        if let Some(most) = self.config.clip_value {
-            grads = gradients::clip_value(grads, &self.model, most);
-        }
-        let (grads, norm) = match self.config.clip_norm {
-            Some(most) => gradients::clip_global_norm(grads, &self.model, most),
-            None => {
-                let norm = gradients::global_norm(&grads, &self.model);
-                (grads, norm)
-            }
-        };
+        let (value, norm) = (self.config.clip_value, self.config.clip_norm);
+        let (grads, norm) = gradients::clip(grads, &self.model, value, norm);
         self.progress.step += 1;
         let learning_rate = self.schedule.at(place);
         if !self.is_to_be_skipped(run, norm.as_ref())? {
@@ -101,9 +99,9 @@ impl<M: SequenceModel> Trainer<'_, M> {
                 grads,
             );
             run.lowered = None;
+            let after = self.place(run, windows);
             if let Some(average) = &mut self.average {
-                let step = self.progress.step;
-                average.after_step(&self.model, &Place { step, ..*place });
+                average.after_step(&self.model, &after);
             }
             if self.progress.best_weights != BestWeights::None {
                 self.progress.best_weights = BestWeights::Own;
@@ -129,6 +127,8 @@ impl<M: SequenceModel> Trainer<'_, M> {
             self.progress.skipped_in_a_row = 0;
             return Ok(false);
         }
+        // What is pending is of steps before, whose norm is not that of this one.
+        self.read_losses(run)?;
         run.losses.last_norm = None;
         self.carried = None;
         self.progress.skipped += 1;
@@ -137,6 +137,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
             steps if steps >= MOST_SKIPPED => Err(TrainError::Skipping {
                 step: self.progress.step,
                 steps,
+                last_good: self.last_checkpoint(),
             }),
             _ => Ok(true),
         }
