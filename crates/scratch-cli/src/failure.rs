@@ -213,8 +213,7 @@ fn train_help(error: &TrainError) -> String {
         TrainError::Interrupted { .. } => "go on with: scratch resume RUN".into(),
         TrainError::Skipping { .. } => "train again with a lower --learning-rate".into(),
         TrainError::Changed { .. } => {
-            "restore what differs, or, if it is meant so: scratch resume \
-                                       RUN --accept-changes"
+            "restore what differs, or, if it is meant so: scratch resume RUN --accept-changes"
                 .into()
         }
         TrainError::NewestDamaged {
@@ -222,8 +221,7 @@ fn train_help(error: &TrainError) -> String {
         } => "scratch resume RUN --fall-back goes on from the one before".into(),
         TrainError::NewestDamaged { .. } => "restore the file from a copy, or train again".into(),
         TrainError::Panicked { .. } => {
-            "scratch resume RUN goes on from the last checkpoint; if it \
-                                        happens again, please report it"
+            "scratch resume RUN goes on from the last checkpoint; report it if it happens again"
                 .into()
         }
         TrainError::Callback { .. } => "please report it".into(),
