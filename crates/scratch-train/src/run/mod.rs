@@ -301,7 +301,9 @@ impl RunFolder {
         };
         for entry in entries {
             let entry = entry.map_err(io(&self.root))?;
-            if entry.file_name() != lock::LOCK {
+            // A process that was killed before its run was one may have left these.
+            let left = [lock::LOCK, "config.toml.partial"];
+            if !left.iter().any(|name| entry.file_name() == *name) {
                 return Ok(Some("files"));
             }
         }
@@ -355,4 +357,20 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
 fn csv_error(path: &Path, error: csv::Error) -> TrainError {
     let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
     TrainError::io(path, source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_did_not_become_a_run_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(RunFolder::create(folder.path()).unwrap());
+        fs::write(folder.path().join("config.toml.partial"), "format").unwrap();
+        drop(RunFolder::create(folder.path()).unwrap());
+        fs::write(folder.path().join("mine"), []).unwrap();
+        let error = RunFolder::create(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("found files"), "{error}");
+    }
 }
