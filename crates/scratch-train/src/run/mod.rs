@@ -383,3 +383,19 @@ fn csv_error(path: &Path, error: csv::Error) -> TrainError {
     let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
     TrainError::io(path, source)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_did_not_become_a_run_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(RunFolder::create(folder.path()).unwrap());
+        fs::write(folder.path().join("config.toml.partial"), "format").unwrap();
+        drop(RunFolder::create(folder.path()).unwrap());
+        fs::write(folder.path().join("mine"), []).unwrap();
+        let error = RunFolder::create(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("found files"), "{error}");
+    }
+}
