@@ -14,7 +14,8 @@ use crate::workload::{Mode, Size};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "scratch-benchmarks", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// Pairs for each size, mode and peer, or rounds with --growth, --long and --stream
+    /// Pairs for each size, mode and peer, or rounds with --growth, --long, --stream
+    /// and --loop
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub pairs: u16,
 
@@ -63,6 +64,11 @@ pub struct Args {
     #[arg(long, group = "kind", conflicts_with_all = ["sizes", "peers", "modes", "python"])]
     pub stream: bool,
 
+    /// Instead, the training loop against bare steps, and what a checkpoint costs; --size for others
+    /// than 32,64,128,256
+    #[arg(long = "loop", group = "kind", conflicts_with_all = ["peers", "modes", "python"])]
+    pub training_loop: bool,
+
     /// One measurement for the process that started this one
     #[arg(long, group = "kind", hide = true)]
     pub probe: Option<Probe>,
@@ -81,6 +87,8 @@ pub enum Kind {
     Long,
     /// Step by step.
     Stream,
+    /// The training loop.
+    Loop,
     /// A measurement for another process.
     Probe(Probe),
 }
@@ -135,7 +143,8 @@ Examples:
   scratch-benchmarks --memory                           peak memory of training steps
   scratch-benchmarks --growth                           is it linear in the number of steps?
   scratch-benchmarks --long --pairs 3                   T = 10,000, with gradient checkpointing
-  scratch-benchmarks --stream                           step by step";
+  scratch-benchmarks --stream                           step by step
+  scratch-benchmarks --loop                             the training loop against bare steps";
 
 impl Args {
     /// The sizes to time.
@@ -178,6 +187,7 @@ impl Args {
             None if self.memory => Kind::Memory,
             None if self.long => Kind::Long,
             None if self.stream => Kind::Stream,
+            None if self.training_loop => Kind::Loop,
             None => Kind::Compare,
         }
     }
@@ -227,6 +237,7 @@ mod tests {
             ("--growth", Kind::Growth),
             ("--memory", Kind::Memory),
             ("--long", Kind::Long),
+            ("--loop", Kind::Loop),
         ] {
             assert_eq!(parse(flag).unwrap().kind(), kind);
         }
@@ -254,6 +265,7 @@ mod tests {
             ("--growth --mode train", "cannot be used with"),
             ("--memory --pairs 3", "cannot be used with"),
             ("--long --size 3,7,5,11", "cannot be used with"),
+            ("--loop --mode train", "cannot be used with"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.to_string().contains(part), "{line}: {error}");

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use scratch_train::BackendError;
+use scratch_train::{BackendError, TrainError};
 use thiserror::Error;
 
 use crate::memory::MemoryError;
@@ -40,6 +40,9 @@ pub enum BenchmarkError {
     /// A peer failed on the way.
     #[error(transparent)]
     Peer(#[from] PeerError),
+    /// The training loop ended with an error.
+    #[error("training: {0}")]
+    Training(#[from] TrainError),
     /// The results could not be written, or a process not started.
     #[error("input or output failed: {0}")]
     Output(#[from] io::Error),
@@ -50,7 +53,11 @@ impl BenchmarkError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Backend(_) | Self::NoPytorch(_) | Self::NotFused(_) | Self::Memory(_) => 2,
-            Self::Probe { .. } | Self::Threads { .. } | Self::Peer(_) | Self::Output(_) => 1,
+            Self::Probe { .. }
+            | Self::Threads { .. }
+            | Self::Peer(_)
+            | Self::Training(_)
+            | Self::Output(_) => 1,
         }
     }
 

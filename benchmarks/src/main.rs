@@ -41,6 +41,7 @@ fn run(args: &Args) -> Result<(), BenchmarkError> {
         Kind::Memory => runs::memory::run(&session),
         Kind::Long => runs::long::run(&session),
         Kind::Stream => runs::stream::run(&session),
+        Kind::Loop => runs::training::run(&session),
         Kind::Probe(probe) => {
             let footprint = probe.run(&session.chosen.device)?;
             report::answer(&footprint)

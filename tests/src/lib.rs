@@ -25,6 +25,7 @@
 //! | `crash_resume` | a process that is killed at any instant loses nothing |
 //! | `mixed_precision` | bf16 over weights in f32: types, losses, gradients |
 //! | `range_test` | the learning rates it finds train, and it leaves the model alone |
+//! | `flat_memory` | a run needs no more memory at its end than near its beginning |
 //! | `growth` | memory grows linearly in the number of steps |
 //! | `weights` | weights in other layouts and files |
 //!

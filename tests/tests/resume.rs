@@ -490,6 +490,38 @@ fn a_refused_run_is_refused_again() {
     }
 }
 
+/// Ends the run after so many steps.
+struct EndAfter(u64);
+
+impl Callback for EndAfter {
+    fn stepped(&mut self, step: u64) -> Control {
+        match step == self.0 {
+            true => Control::Stop,
+            false => Control::Continue,
+        }
+    }
+}
+
+/// Beyond the last window its end would never be met.
+#[test]
+fn data_that_became_shorter_end_the_epoch() {
+    let folder = TempDir::new().unwrap();
+    let mut first = trainer(plain(2), &device(), &folder).with_callback(EndAfter(4));
+    assert_eq!(fit(&mut first).unwrap().steps, 4);
+    drop(first);
+    let options = ResumeOptions {
+        accept_changes: true,
+        ..ResumeOptions::default()
+    };
+    let second = trainer(plain(2), &device(), &folder).resume(&options);
+    let shorter = ToyData {
+        windows: 3,
+        ..train_data()
+    };
+    let outcome = second.unwrap().fit(&shorter, &valid_data()).unwrap();
+    assert_eq!(outcome.steps, 4 + 3);
+}
+
 /// Keeps warnings.
 struct Warned(Rc<RefCell<Vec<String>>>);
 

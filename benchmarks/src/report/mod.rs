@@ -6,6 +6,7 @@ pub mod growth;
 pub mod long;
 pub mod memory;
 pub mod stream;
+pub mod training;
 
 use std::io::{self, Write};
 

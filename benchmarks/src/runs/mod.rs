@@ -5,3 +5,4 @@ pub mod growth;
 pub mod long;
 pub mod memory;
 pub mod stream;
+pub mod training;

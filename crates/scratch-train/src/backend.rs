@@ -4,9 +4,11 @@
 //! [`Backend::PREFERENCE`] that is built in and has a device is taken, so that whoever adds a
 //! feature gets it. A software GPU adapter (Mesa's llvmpipe) is taken only by name.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
 use thiserror::Error;
@@ -331,11 +333,27 @@ fn wgpu_devices(backend: Backend) -> Vec<(Device, bool)> {
 
 /// Runs what may panic for want of a driver, without its message.
 pub(crate) fn quietly<T>(look: impl FnOnce() -> T) -> Option<T> {
+    contained(look).ok()
+}
+
+/// Runs what may panic, and gives what the panic would have said on the standard error stream.
+pub(crate) fn contained<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    // The hook is that of the whole process: of two that exchange it at once, the later would put
+    // back the silence of the other.
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _turn = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(look));
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
     panic::set_hook(hook);
-    result.ok()
+    result.map_err(|panic| panic_message(&*panic))
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into())
 }
 
 /// On a software adapter each candidate kernel takes seconds to try.

@@ -268,7 +268,9 @@ impl SumOfSquares<'_> {
             DType::F16 | DType::BF16 => tensor.cast(FloatDType::F32),
             _ => tensor,
         };
-        let squares = tensor.square().sum();
+        // Column by column: a sum over everything is one chain of additions on CPUs, four times
+        // as slow and a thousand times less exact for a matrix of 1024 rows.
+        let squares = tensor.square().sum_dim(0).sum();
         self.sum = Some(match self.sum.take() {
             Some(sum) => sum + squares,
             None => squares,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
-use burn::tensor::{Bytes, Device};
+use burn::tensor::{Bytes, Device, Tensor};
 use scratch_lstm::RecurrentState;
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ use super::content::{
 };
 use super::manifest::{Entry, Manifest};
 use super::{damaged, io};
-use crate::backend::quietly;
+use crate::backend::contained;
 use crate::callback::SavedStates;
 use crate::disk::read_exactly;
 use crate::error::CheckpointError;
@@ -129,19 +129,25 @@ impl Checkpoint {
         optimizer: ModuleOptimizer,
     ) -> Result<ModuleOptimizer, CheckpointError> {
         let path = self.path.join(OPTIMIZER);
-        let record = OptimizerRecord::from_bytes(self.bytes(OPTIMIZER)?).map_err(format(&path))?;
-        let expected = record.len();
+        let bytes = self.bytes(OPTIMIZER)?;
         // burn puts the tensors on its default device first, which can be one that this machine
         // lacks (a binary with CUDA on a machine without).
-        let loaded = quietly(|| optimizer.load_record(record));
-        let optimizer = loaded.ok_or_else(|| CheckpointError::Format {
-            path: path.clone(),
-            reason: "burn's default device does not work here; name one that does in the \
-                     environment variable BURN_DEVICE (flex, say)"
-                .into(),
+        if contained(|| Tensor::<1>::zeros([1], &Device::default()).into_data()).is_err() {
+            return Err(CheckpointError::Format {
+                path,
+                reason: "burn's default device does not work here; name one that does in the \
+                         environment variable BURN_DEVICE (flex, say)"
+                    .into(),
+            });
+        }
+        let (optimizer, expected, found) = decoded(&path, || {
+            let record = OptimizerRecord::from_bytes(bytes).map_err(format(&path))?;
+            let expected = record.len();
+            let optimizer = optimizer.load_record(record);
+            let found = optimizer.to_record().len();
+            Ok((optimizer, expected, found))
         })?;
         // burn skips state that it cannot rebuild without a word.
-        let found = optimizer.to_record().len();
         if found != expected {
             return Err(CheckpointError::Format {
                 path,
@@ -162,10 +168,15 @@ impl Checkpoint {
             return Ok(None);
         }
         let path = self.path.join(CARRIED);
-        let tensors = named_tensors(self.bytes(CARRIED)?, &path)?;
-        S::try_from_named(&tensors, device)
-            .map(Some)
-            .map_err(|source| CheckpointError::State { path, source })
+        let bytes = self.bytes(CARRIED)?;
+        decoded(&path, || {
+            let tensors = named_tensors(bytes, &path)?;
+            let state = S::try_from_named(&tensors, device);
+            state.map(Some).map_err(|source| CheckpointError::State {
+                path: path.clone(),
+                source,
+            })
+        })
     }
 
     /// The sum of gradients of windows that are no whole step yet.
@@ -178,13 +189,17 @@ impl Checkpoint {
             return Ok(None);
         }
         let path = self.path.join(GRADIENTS);
-        let tensors = named_tensors(self.bytes(GRADIENTS)?, &path)?;
-        gradients::from_named(tensors, model, device)
-            .map(Some)
-            .map_err(|error| CheckpointError::Architecture {
-                path,
-                reason: error.to_string(),
-            })
+        let bytes = self.bytes(GRADIENTS)?;
+        decoded(&path, || {
+            let tensors = named_tensors(bytes, &path)?;
+            let grads = gradients::from_named(tensors, model, device);
+            grads
+                .map(Some)
+                .map_err(|error| CheckpointError::Architecture {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })
+        })
     }
 
     /// What callbacks remember.
@@ -226,13 +241,15 @@ impl Checkpoint {
 
     fn load_weights<M: Module>(&self, file: &str, model: M) -> Result<M, CheckpointError> {
         let path = self.path.join(file);
-        let record = ModuleRecord::from_bytes(self.bytes(file)?).map_err(format(&path))?;
-        model
-            .try_load_record(record)
-            .map_err(|error| CheckpointError::Architecture {
-                path,
+        let bytes = self.bytes(file)?;
+        decoded(&path, || {
+            let record = ModuleRecord::from_bytes(bytes).map_err(format(&path))?;
+            let loaded = model.try_load_record(record);
+            loaded.map_err(|error| CheckpointError::Architecture {
+                path: path.clone(),
                 reason: error.to_string(),
             })
+        })
     }
 
     fn json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T, CheckpointError> {
@@ -253,4 +270,13 @@ impl Checkpoint {
                 reason: format!("expected a file {name} in the manifest, found none"),
             })
     }
+}
+
+/// What burn makes of a file. Sizes and hashes say that it is what was written, not that burn can
+/// take it: tensors of another type or rank make it panic.
+fn decoded<T>(
+    path: &Path,
+    read: impl FnOnce() -> Result<T, CheckpointError>,
+) -> Result<T, CheckpointError> {
+    contained(read).unwrap_or_else(|reason| Err(format(path)(reason)))
 }

@@ -1,12 +1,12 @@
 //! From the first window to the last.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::budget::Budget;
 use super::losses::Losses;
 use super::{Outcome, Trainer};
+use crate::backend::panic_message;
 use crate::callback::{Control, Ending, Plan, SavedStates};
 use crate::checkpoint::Snapshot;
 use crate::data::SequenceData;
@@ -60,7 +60,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
             match catch_unwind(AssertUnwindSafe(|| run(self))) {
                 Ok(result) => return result,
                 // What the panic left half done is not looked at any more.
-                Err(panic) => self.panicked = Some(message(&*panic)),
+                Err(panic) => self.panicked = Some(panic_message(&*panic)),
             }
         }
         Err(TrainError::Panicked {
@@ -168,6 +168,12 @@ impl<M: SequenceModel> Trainer<'_, M> {
         valid: &impl SequenceData<Batch = M::Batch>,
     ) -> Result<Ending, TrainError> {
         let windows = train.windows();
+        // Data that are shorter than those the run began with, or a place made up by hand: beyond
+        // the last window the end of the epoch would never be met.
+        if self.progress.window >= windows {
+            self.progress.epoch += 1;
+            self.progress.window = 0;
+        }
         loop {
             if let Some(ending) = self.ending(run) {
                 return Ok(ending);
@@ -402,11 +408,4 @@ impl<M: SequenceModel> Trainer<'_, M> {
             last_good: self.last_checkpoint(),
         }
     }
-}
-
-/// What a panic said.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".into())
 }
