@@ -384,7 +384,7 @@ fn training_settings() {
                 learning_rate: f64::NAN,
                 ..base.clone()
             },
-            "invalid configuration: `learning_rate` must be more than 0 and at most 1, found NaN",
+            "invalid configuration: `learning_rate` must be a positive number, found NaN",
         ),
         (
             TrainingConfig {

@@ -43,7 +43,7 @@ impl Settings {
     pub fn set(&mut self, assignment: &str) -> Result<(), String> {
         let wrong = || format!("expected KEY=VALUE, found `{assignment}`");
         let (key, value) = assignment.split_once('=').ok_or_else(wrong)?;
-        let as_string = || format!("{key} = {}", Value::String(value.into()));
+        let as_string = || format!("{key} = {}", Value::String(value.trim().into()));
         let table = toml::from_str(&format!("{key} = {value}"));
         let table = table.or_else(|_| toml::from_str(&as_string()));
         lay_over(&mut self.table, &table.map_err(|_| wrong())?);
