@@ -10,7 +10,9 @@ use scratch_tests::runs::{
 };
 use scratch_tests::toy::{Toy, ToyBatch, ToyData};
 use scratch_tests::{Named, Tolerance, assert_all_close, assert_all_same, device};
-use scratch_train::data::{ForecastBatch, LabelledBatch, SequenceData, Start, TextBatch, Window};
+use scratch_train::data::{
+    ForecastBatch, Generated, LabelledBatch, SequenceData, Start, TextBatch, Window,
+};
 use scratch_train::models::{CharLmConfig, ClassifierConfig, ForecasterConfig};
 use scratch_train::progress::Validation;
 use scratch_train::{
@@ -18,22 +20,12 @@ use scratch_train::{
 };
 use tempfile::TempDir;
 
-/// Windows that a function makes.
-struct Made<F>(usize, F);
-
-impl<B, F: Fn(usize, &Device) -> B> SequenceData for Made<F> {
-    type Batch = B;
-
-    fn windows(&self) -> usize {
-        self.0
-    }
-
-    fn window(&self, _epoch: usize, index: usize, device: &Device) -> Window<B> {
-        Window {
-            batch: (self.1)(index, device),
-            start: Start::Fresh,
-        }
-    }
+/// Windows that begin anew, the same in every epoch.
+fn made<B>(windows: usize, batch: impl Fn(usize, &Device) -> B) -> impl SequenceData<Batch = B> {
+    Generated::new(windows, move |_, index, device| Window {
+        batch: batch(index, device),
+        start: Start::Fresh,
+    })
 }
 
 fn integers<const R: usize>(values: &[i64], shape: [usize; R], device: &Device) -> Tensor<R, Int> {
@@ -52,7 +44,7 @@ fn check_moves<M: SequenceModel>(name: &str, model: M, batch: impl Fn(&Device) -
     assert_eq!(without, Vec::<String>::new(), "{name}");
 
     let before = parameters(&model);
-    let data = Made(1, |_: usize, device: &Device| batch(device));
+    let data = made(1, |_: usize, device: &Device| batch(device));
     let mut trainer = Trainer::new(model, plain(1), &device()).unwrap();
     trainer.fit(&data, &data).unwrap();
     let after = parameters(trainer.model());
@@ -121,7 +113,7 @@ fn accumulated_windows_are_the_batch_they_are_parts_of() {
     let all_rows = ToyData::new(1, 6, 4, 21);
     let weights = |parts: &'static [usize], clip_norm: Option<f64>| -> Named {
         let rows = all_rows.clone();
-        let data = Made(parts.len(), move |index: usize, device: &Device| {
+        let data = made(parts.len(), move |index: usize, device: &Device| {
             let ToyBatch { inputs, targets } = rows.batch(0, device);
             let from = parts[..index].iter().sum();
             let cut = |tensor: Tensor<3>| tensor.narrow(0, from, parts[index]);
