@@ -3,6 +3,7 @@
 use plotters::prelude::*;
 
 use super::canvas::{Axis, chart, px, sheet, stroke};
+use super::points::{averaged, padded};
 use super::{ReportError, ticks};
 
 /// A curve over the optimizer's steps.
@@ -60,7 +61,7 @@ pub(super) fn draw(curves: &[Curve], logarithmic: bool) -> Result<Option<Drawn>,
         let mut plane = chart(root, x, y)?;
         for curve in curves {
             let style = stroke(curve.color.mix(curve.opacity), curve.width);
-            let points: Vec<_> = averaged(&curve.points)
+            let points: Vec<_> = averaged(&curve.points, MOST_POINTS)
                 .into_iter()
                 .map(|(step, value)| (step, scaled(value)))
                 .collect();
@@ -100,24 +101,6 @@ pub(super) fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 const SIZE: (i32, i32) = (560, 300);
 /// More points cannot be seen.
 const MOST_POINTS: usize = 700;
-
-/// Means of neighbouring points, so that there are not too many.
-fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let size = points.len().div_ceil(MOST_POINTS).max(1);
-    let mean = |group: &[(f64, f64)]| {
-        let sum: f64 = group.iter().map(|point| point.1).sum();
-        (group[group.len() - 1].0, sum / group.len() as f64)
-    };
-    points.chunks(size).map(mean).collect()
-}
-
-fn padded(low: f64, high: f64) -> (f64, f64) {
-    let air = match high - low {
-        0.0 => low.abs().max(1e-3) * 0.1,
-        height => height * 0.06,
-    };
-    (low - air, high + air)
-}
 
 #[cfg(test)]
 mod tests {

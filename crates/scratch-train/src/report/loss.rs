@@ -5,6 +5,7 @@ use plotters::prelude::*;
 use super::canvas::{
     Axis, BLUE, Entry, HEADINGS, VERMILION, chart, headings, legend, px, sheet, stroke,
 };
+use super::points::{averaged, padded};
 use super::{ReportError, ticks};
 
 /// The losses of a run by optimizer step.
@@ -85,7 +86,7 @@ impl LossPlot<'_> {
             let (_, area) = root.split_vertically(px(HEADINGS + 26));
             let mut plane = chart(&area, x, y)?;
             let line = |points: &[(f64, f64)]| -> Vec<_> {
-                let points = averaged(points).into_iter();
+                let points = averaged(points, MOST_POINTS).into_iter();
                 points.map(|(step, loss)| (step, scaled(loss))).collect()
             };
             plane.draw_series(LineSeries::new(line(&train), train_style()))?;
@@ -115,25 +116,6 @@ fn valid_style() -> ShapeStyle {
 fn finite(points: &[LossPoint]) -> Vec<(f64, f64)> {
     let points = points.iter().filter(|(_, loss)| loss.is_finite());
     points.map(|&(step, loss)| (step as f64, loss)).collect()
-}
-
-/// Means of neighbouring points, so that there are not too many.
-fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let size = points.len().div_ceil(MOST_POINTS).max(1);
-    let mean = |group: &[(f64, f64)]| {
-        let count = group.len() as f64;
-        let sum = group.iter().map(|&(_, loss)| loss).sum::<f64>();
-        (group[group.len() - 1].0, sum / count)
-    };
-    points.chunks(size).map(mean).collect()
-}
-
-fn padded(low: f64, high: f64) -> (f64, f64) {
-    let air = match high - low {
-        0.0 => low.abs().max(1e-3) * 0.1,
-        height => height * 0.06,
-    };
-    (low - air, high + air)
 }
 
 #[cfg(test)]
@@ -178,14 +160,5 @@ mod tests {
                 Err(ReportError::Nothing { .. })
             ));
         }
-    }
-
-    /// 4000 points in pairs: steps 1 and 2 with losses 1 and 2 become step 2 with loss 1.5.
-    #[test]
-    fn long_curves_are_averaged() {
-        let points: Vec<_> = (1..=4000).map(|k| (f64::from(k), f64::from(k))).collect();
-        let few = averaged(&points);
-        assert_eq!(few.len(), 2000);
-        assert_eq!(few[0], (2.0, 1.5));
     }
 }

@@ -8,6 +8,7 @@ mod files;
 mod forecast;
 mod loss;
 mod page;
+mod points;
 mod range_test;
 mod record;
 mod samples;

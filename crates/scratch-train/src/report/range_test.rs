@@ -5,6 +5,7 @@ use plotters::prelude::*;
 use super::canvas::{
     Axis, BLUE, Entry, HEADINGS, VERMILION, chart, headings, legend, px, sheet, stroke,
 };
+use super::points::padded;
 use super::{ReportError, ticks};
 use crate::range_test::{RangePoint, RangeTest};
 
@@ -35,11 +36,7 @@ impl RangePlot<'_> {
             });
         };
         let (low, high) = extent(points);
-        let air = match high - low {
-            0.0 => low.abs().max(1e-3) * 0.1,
-            height => height * 0.06,
-        };
-        let (low, high) = (low - air, high + air);
+        let (low, high) = padded(low, high);
         let y = Axis {
             name: self.y_axis.into(),
             low,

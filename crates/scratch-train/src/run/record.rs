@@ -38,7 +38,7 @@ impl Record {
         })
     }
 
-    /// The record as it was at `mark`: what came after is cut off. `Ok(None)` if the file says
+    /// The record as it was at `mark`; what came after stays until [`cut`](Self::cut). `Ok(None)` if the file says
     /// something else up to there, or is gone; it is left as it is then.
     pub(super) fn rewind(path: PathBuf, mark: &Mark) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
@@ -54,7 +54,6 @@ impl Record {
         if bytes != mark.bytes || hex(&hasher.clone().finalize()) != mark.sha256 {
             return Ok(None);
         }
-        file.set_len(bytes)?;
         Ok(Some(Self {
             path,
             file,
@@ -75,6 +74,11 @@ impl Record {
             bytes,
             hasher,
         })
+    }
+
+    /// Takes off what came after.
+    pub(super) fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.bytes)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -122,6 +126,8 @@ mod tests {
 
         let mut again = Record::rewind(path.clone(), &mark).unwrap().unwrap();
         assert_eq!(again.mark().unwrap(), mark);
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
+        again.cut().unwrap();
         again.append(b"three\n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one\nthree\n");
         let whole = again.mark().unwrap();

@@ -162,13 +162,19 @@ impl Callback for Recorder {
             None => BTreeMap::new(),
         };
         let timing = self.folder.join(TIMING);
-        self.records = Some(Records {
+        let mut records = Records {
             metrics: self.rewind(METRICS, &marks)?,
             steps: self.rewind(STEPS, &marks)?,
             log: self.rewind(LOG, &marks)?,
             timing: Record::extend(timing.clone())
                 .map_err(|source| TrainError::io(&timing, source))?,
-        });
+        };
+        // Only now that none of them is refused.
+        for record in [&mut records.metrics, &mut records.steps, &mut records.log] {
+            let cut = record.cut();
+            cut.map_err(|source| TrainError::io(record.path(), source))?;
+        }
+        self.records = Some(records);
         Ok(())
     }
 }
@@ -270,5 +276,53 @@ fn callback_error(error: &serde_json::Error) -> TrainError {
     TrainError::Callback {
         name: NAME.into(),
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_record_leaves_the_others_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, _lock) = RunFolder::create(folder.path()).unwrap();
+        let mut recorder = Recorder::new(&run);
+        let plan = Plan {
+            windows: 1,
+            epochs: 1,
+            max_time: None,
+            resumed_at: 0,
+        };
+        let row = |step| StepRow {
+            step,
+            epoch: 0,
+            loss: 0.5,
+            learning_rate: 0.1,
+            grad_norm: None,
+            skipped: 0,
+        };
+        recorder.started(&plan);
+        recorder.logged(&row(1));
+        let saved = recorder.save().unwrap().unwrap();
+        let saved = SavedStates::from([(saved.name, saved.value)]);
+        recorder.logged(&row(2));
+        drop(recorder);
+
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let (steps, log) = (read(STEPS), read(LOG));
+        fs::write(folder.path().join(LOG), log.replace("0.5", "0.4")).unwrap();
+        let error = Recorder::new(&run).load(&saved).unwrap_err();
+        assert!(matches!(error, TrainError::Changed { .. }), "{error}");
+        assert_eq!(read(STEPS), steps);
+
+        fs::write(folder.path().join(LOG), &log).unwrap();
+        Recorder::new(&run).load(&saved).unwrap();
+        assert_eq!(
+            (read(STEPS).lines().count(), read(LOG).lines().count()),
+            (2, 1)
+        );
     }
 }
