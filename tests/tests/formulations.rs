@@ -475,11 +475,11 @@ fn backward_steps_by_hand_are_autodiff() {
 /// `[B, T, D]` weights, input, state and cotangents of a case, without autodiff.
 fn by_hand(case: &Case) -> Named {
     let weights = case.lstm().layers[0].forward.weights();
-    let weights = CellWeights {
-        weight_ih: weights.weight_ih.inner(),
-        weight_hh: weights.weight_hh.inner(),
-        bias: weights.bias.map(Tensor::inner),
-    };
+    let weights = CellWeights::new(
+        weights.weight_ih.inner(),
+        weights.weight_hh.inner(),
+        weights.bias.map(Tensor::inner),
+    );
     let (sequence, cotangents) = (case.sequence(), case.cotangents());
     let step_of = |tensor: &Tensor<3>, time: usize| -> Tensor<2> {
         tensor.clone().inner().narrow(1, time, 1).squeeze_dim(1)
@@ -506,11 +506,11 @@ fn by_hand(case: &Case) -> Named {
         d_input[time] = gradients.input.into();
         d_weights = Some(match d_weights {
             None => gradients.weights,
-            Some(sum) => CellWeights {
-                weight_ih: sum.weight_ih + gradients.weights.weight_ih,
-                weight_hh: sum.weight_hh + gradients.weights.weight_hh,
-                bias: sum.bias.zip(gradients.weights.bias).map(|(a, b)| a + b),
-            },
+            Some(sum) => CellWeights::new(
+                sum.weight_ih + gradients.weights.weight_ih,
+                sum.weight_hh + gradients.weights.weight_hh,
+                sum.bias.zip(gradients.weights.bias).map(|(a, b)| a + b),
+            ),
         });
     }
     let d_weights = d_weights.unwrap();

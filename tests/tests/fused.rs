@@ -6,7 +6,7 @@
 use std::num::NonZeroUsize;
 
 use burn::tensor::{DType, Tensor};
-use scratch_lstm::config::DirectionJoin;
+use scratch_lstm::config::{CellConfig, DirectionJoin};
 use scratch_lstm::fused::Kernels;
 use scratch_lstm::{
     ForwardError, ForwardOptions, Key, LstmState, Path, PathChoice, ScratchLstm, ScratchLstmConfig,
@@ -363,7 +363,8 @@ fn fused_where_it_cannot_be_had_is_an_error() {
     let error = ForwardError::Fused {
         reason: reason.clone(),
     };
-    let path = |choice: PathChoice| Path::of(choice, &device(), DType::Flex32);
+    let path =
+        |choice: PathChoice| Path::of(choice, &device(), DType::Flex32, &CellConfig::default());
     if is_gpu() {
         return;
     }
@@ -380,7 +381,8 @@ fn fused_where_it_cannot_be_had_is_an_error() {
 fn second_derivatives_name_the_raw_path() {
     use burn::backend::{Autodiff, Flex};
     use burn::tensor::Shape;
-    use scratch_lstm::fused::{LstmCall, LstmOps};
+    use scratch_lstm::Valid;
+    use scratch_lstm::fused::{LstmCall, LstmInputs, LstmOps};
 
     type Once = Autodiff<Flex>;
     type Twice = Autodiff<Once>;
@@ -394,7 +396,8 @@ fn second_derivatives_name_the_raw_path() {
     let call = LstmCall {
         batch_first: true,
         reverse: false,
-        lengths: None,
+        valid: Valid::All,
+        cell: CellConfig::default(),
         segment: None,
         checkpoint: false,
     };
@@ -403,15 +406,15 @@ fn second_derivatives_name_the_raw_path() {
             true => zeros(&[3, 7, 5]).require_grad(),
             false => zeros(&[3, 7, 5]),
         };
-        Twice::lstm_sequence(
+        let inputs = LstmInputs::new(
             x,
             zeros(&[44, 5]),
             zeros(&[44, 11]),
             zeros(&[44]),
             zeros(&[3, 11]),
             zeros(&[3, 11]),
-            call.clone(),
-        )
+        );
+        Twice::lstm_sequence(inputs, call.clone())
     };
     // Once is enough, as long as nobody asks for the gradient of a gradient.
     run(false);

@@ -12,6 +12,7 @@ mod train;
 use std::path::Path as FilePath;
 
 use burn::tensor::{DType, Device};
+use scratch_lstm::config::CellConfig;
 use scratch_lstm::{Path, PathChoice};
 use scratch_train::Interrupt;
 use scratch_train::backend::{self, Backend, Chosen};
@@ -63,7 +64,13 @@ fn choose_device_to_train(args: &DeviceArgs) -> Result<(Device, Vec<String>), Fa
 
 /// The way the LSTM of every task takes on the device.
 fn lstm_path(chosen: &Chosen) -> Result<Path, Failure> {
-    Path::of(PathChoice::Auto, &chosen.device, DType::F32).map_err(|error| {
+    Path::of(
+        PathChoice::Auto,
+        &chosen.device,
+        DType::F32,
+        &CellConfig::default(),
+    )
+    .map_err(|error| {
         Failure::input(
             error.to_string(),
             "unset SCRATCH_LSTM_INSTRUCTIONS: the best that the processor has is taken then",

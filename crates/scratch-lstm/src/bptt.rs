@@ -53,7 +53,7 @@ pub fn forward_step(
 ) -> (LstmState<2>, StepCache) {
     let recurrent = weights.weight_hh.clone().transpose();
     let joined = weights.project(input.clone()) + before.hidden.clone().matmul(recurrent);
-    let gates = cell::activate(gates::split(joined, 1));
+    let gates = cell::activate_plain(gates::split(joined, 1));
     let cell =
         gates.forget.clone() * before.cell.clone() + gates.input.clone() * gates.cell.clone();
     let cell_tanh = cell.clone().tanh();
@@ -95,11 +95,11 @@ pub fn backward_step(weights: &CellWeights, cache: StepCache, next: LstmState<2>
             hidden: delta.clone().matmul(weights.weight_hh.clone()),
             cell: d_cell * gates.forget,
         },
-        weights: CellWeights {
-            weight_ih: delta.clone().transpose().matmul(input),
-            weight_hh: delta.transpose().matmul(before.hidden),
+        weights: CellWeights::new(
+            delta.clone().transpose().matmul(input),
+            delta.transpose().matmul(before.hidden),
             bias,
-        },
+        ),
     }
 }
 

@@ -68,6 +68,19 @@ pub enum ForwardError {
         /// The length given for the row.
         found: usize,
     },
+    /// A mask with another number of entries than the input has rows and steps.
+    #[error("mask: expected one entry for each of {batch} rows and {steps} steps, found {found}")]
+    Mask {
+        /// Rows of the batch.
+        batch: usize,
+        /// Time steps of the input.
+        steps: usize,
+        /// Entries of the mask.
+        found: usize,
+    },
+    /// Two answers to the same question.
+    #[error("lengths, mask: expected one of them, found both")]
+    LengthsAndMask,
     /// A tensor of another element type than the weights.
     #[error("{what}: expected element type {expected} (that of the weights), found {found}")]
     DType {

@@ -3,10 +3,13 @@
 use burn::tensor::Tensor;
 
 use crate::cell::CellWeights;
+use crate::config::CellConfig;
 use crate::fused::{Fused, Path, PathChoice};
 use crate::layer::{Direction, Passage};
+use crate::recurrence::Recurrence;
 use crate::reference;
 use crate::state::LstmState;
+use crate::valid::Valid;
 
 /// One layer over a whole sequence, as `torch.lstm` computes it.
 ///
@@ -51,23 +54,21 @@ pub fn lstm(
     bias_ih: Option<Tensor<1>>,
     bias_hh: Option<Tensor<1>>,
 ) -> (Tensor<3>, LstmState<2>) {
-    let weights = CellWeights {
-        weight_ih,
-        weight_hh,
-        bias: sum_biases(bias_ih, bias_hh),
-    };
-    let path = Path::of(PathChoice::Auto, &input.device(), input.dtype())
+    let weights = CellWeights::new(weight_ih, weight_hh, sum_biases(bias_ih, bias_hh));
+    let recurrence = Recurrence::of(weights, CellConfig::default());
+    let (device, dtype) = (input.device(), input.dtype());
+    let path = Path::of(PathChoice::Auto, &device, dtype, &recurrence.cell)
         .unwrap_or_else(|error| panic!("{error}"));
     if path.is_fused() {
         let passage = Fused {
             batch_first: false,
-            lengths: None,
+            valid: Valid::All,
             segment: None,
         };
-        return passage.run(&weights, &input, state, Direction::Forward);
+        return passage.run(&recurrence, &input, state, Direction::Forward);
     }
     let steps = reference::split_steps(input);
-    let (output, state) = reference::run(&weights, &steps, state, None, Direction::Forward);
+    let (output, state) = reference::run(&recurrence, &steps, state, None, Direction::Forward);
     (Tensor::stack(output, 0), state)
 }
 

@@ -58,3 +58,28 @@ pub fn split<const R: usize>(joined: Tensor<R>, dim: usize) -> Gates<Tensor<R>> 
 pub fn join<const R: usize>(gates: Gates<Tensor<R>>, dim: usize) -> Tensor<R> {
     Tensor::cat(gates.into_order().to_vec(), dim)
 }
+
+/// Blocks of `d_hidden` along `dim` as they are with a forget gate, from those of coupled gates:
+/// zeros in the second place, which have no influence then.
+pub(crate) fn with_forget<const R: usize>(
+    joined: Tensor<R>,
+    dim: usize,
+    d_hidden: usize,
+) -> Tensor<R> {
+    let input = joined.clone().narrow(dim, 0, d_hidden);
+    let options = (&joined.device().without_autodiff(), joined.dtype());
+    let zeros = Tensor::zeros(input.dims(), options);
+    let rest = joined.dims()[dim] - d_hidden;
+    Tensor::cat(vec![input, zeros, joined.narrow(dim, d_hidden, rest)], dim)
+}
+
+/// The blocks of coupled gates, without the second one; the inverse of [`with_forget`].
+pub(crate) fn without_forget<const R: usize>(
+    joined: Tensor<R>,
+    dim: usize,
+    d_hidden: usize,
+) -> Tensor<R> {
+    let input = joined.clone().narrow(dim, 0, d_hidden);
+    let rest = joined.dims()[dim] - 2 * d_hidden;
+    Tensor::cat(vec![input, joined.narrow(dim, 2 * d_hidden, rest)], dim)
+}

@@ -23,26 +23,60 @@ pub enum Initializer {
     /// Rows or columns, whichever are fewer, orthonormal (Saxe, McClelland & Ganguli 2013). For
     /// the recurrent weights each gate's block is an orthogonal matrix.
     Orthogonal,
+    /// As [`XavierUniform`](Self::XavierUniform), with the four gates as one matrix: `fan_out = 4H`.
+    /// What Keras has on the input.
+    XavierUniformJoined,
+    /// As [`Orthogonal`](Self::Orthogonal), with the four gates as one matrix, `[4H, columns]`.
+    /// What Keras has on the hidden state.
+    OrthogonalJoined,
 }
 
 impl Initializer {
     /// Four gate blocks below each other, `[4H, columns]` row by row, from the stream of `key`.
     pub(crate) fn gate_blocks(self, d_hidden: usize, columns: usize, key: &Key) -> Vec<f32> {
+        self.blocks(gates::COUNT, d_hidden, d_hidden, columns, key)
+    }
+
+    /// One matrix `[rows, columns]` row by row, of a cell of `d_hidden` units.
+    pub(crate) fn matrix(
+        self,
+        d_hidden: usize,
+        rows: usize,
+        columns: usize,
+        key: &Key,
+    ) -> Vec<f32> {
+        self.blocks(1, d_hidden, rows, columns, key)
+    }
+
+    /// `count` blocks `[rows, columns]` below each other.
+    fn blocks(
+        self,
+        blocks: usize,
+        d_hidden: usize,
+        rows: usize,
+        columns: usize,
+        key: &Key,
+    ) -> Vec<f32> {
         let mut rng = key.rng();
-        let fans = (columns + d_hidden) as f64;
-        let count = gates::COUNT * d_hidden * columns;
+        let fans = (columns + rows) as f64;
+        let count = blocks * rows * columns;
         match self {
             Self::Uniform => uniform(count, 1.0 / (d_hidden as f64).sqrt(), &mut rng),
             Self::XavierUniform => uniform(count, (6.0 / fans).sqrt(), &mut rng),
+            Self::XavierUniformJoined => {
+                let fans = (columns + blocks * rows) as f64;
+                uniform(count, (6.0 / fans).sqrt(), &mut rng)
+            }
             Self::XavierNormal => {
                 let deviation = (2.0 / fans).sqrt();
                 normal(count, &mut rng)
                     .map(|x| (x * deviation) as f32)
                     .collect()
             }
-            Self::Orthogonal => (0..gates::COUNT)
-                .flat_map(|_| orthogonal(d_hidden, columns, &mut rng))
+            Self::Orthogonal => (0..blocks)
+                .flat_map(|_| orthogonal(rows, columns, &mut rng))
                 .collect(),
+            Self::OrthogonalJoined => orthogonal(blocks * rows, columns, &mut rng),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use burn::module::Module;
 
-use crate::cell::{CellWeights, ScratchLstmCell};
+use crate::cell::ScratchLstmCell;
+use crate::dropout::Dropout;
 use crate::random::Key;
+use crate::recurrence::Recurrence;
 use crate::state::LstmState;
 
 /// Which way a direction walks through time.
@@ -22,17 +24,20 @@ pub(crate) trait Passage {
     /// of time, and the final state.
     fn run(
         &self,
-        weights: &CellWeights,
+        recurrence: &Recurrence,
         input: &Self::Series,
         state: LstmState<2>,
         direction: Direction,
     ) -> (Self::Series, LstmState<2>);
 
-    /// The directions' outputs side by side.
-    fn join(&self, outputs: Vec<Self::Series>) -> Self::Series;
+    /// Series side by side.
+    fn join(&self, series: Vec<Self::Series>) -> Self::Series;
 
-    /// Drops entries at `rate`, with the same mask for the same key whatever the passage.
-    fn drop_out(&self, series: Self::Series, rate: f64, key: &Key) -> Self::Series;
+    /// The sum of two series.
+    fn add(&self, a: Self::Series, b: Self::Series) -> Self::Series;
+
+    /// Drops entries, with the same mask for the same key whatever the passage.
+    fn drop_out(&self, series: Self::Series, dropout: Dropout, key: &Key) -> Self::Series;
 }
 
 /// The cells of one layer.
@@ -54,27 +59,11 @@ pub(crate) enum Sequence<S> {
 }
 
 impl LstmLayer {
-    /// The weights of each direction, forward first.
-    pub(crate) fn directions(&self) -> impl Iterator<Item = (Direction, CellWeights)> {
+    /// The cell of each direction, forward first.
+    pub(crate) fn directions(&self) -> impl Iterator<Item = (Direction, &ScratchLstmCell)> {
         let reverse = self.reverse.as_ref();
-        std::iter::once((Direction::Forward, self.forward.weights()))
-            .chain(reverse.map(|cell| (Direction::Reverse, cell.weights())))
-    }
-
-    /// Runs every direction of this layer; `states` has one for each. Returns the outputs of the
-    /// directions apart.
-    pub(crate) fn run<P: Passage>(
-        &self,
-        passage: &P,
-        input: &Sequence<P::Series>,
-        states: impl IntoIterator<Item = LstmState<2>>,
-    ) -> (Vec<P::Series>, Vec<LstmState<2>>) {
-        self.directions()
-            .zip(states)
-            .map(|((direction, weights), state)| {
-                passage.run(&weights, input.of(direction), state, direction)
-            })
-            .unzip()
+        std::iter::once((Direction::Forward, &self.forward))
+            .chain(reverse.map(|cell| (Direction::Reverse, cell)))
     }
 }
 
@@ -88,7 +77,7 @@ impl<S> Sequence<S> {
         }
     }
 
-    /// Every direction's series through `map`, which is told their place: 0, or 1 for reverse.
+    /// Every series through `map`, which is told its place: 0, or 1 for the reverse direction's own.
     pub(crate) fn map(self, mut map: impl FnMut(usize, S) -> S) -> Self {
         match self {
             Self::Shared(series) => Self::Shared(map(0, series)),
@@ -97,6 +86,16 @@ impl<S> Sequence<S> {
                 reverse: map(1, reverse),
             },
         }
+    }
+}
+
+impl<S: Clone> Sequence<S> {
+    /// Each series with the one in the same place of `other`.
+    pub(crate) fn zip(self, other: &Self, mut with: impl FnMut(S, S) -> S) -> Self {
+        self.map(|place, series| {
+            let direction = [Direction::Forward, Direction::Reverse][place];
+            with(series, other.of(direction).clone())
+        })
     }
 }
 

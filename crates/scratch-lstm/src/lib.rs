@@ -23,16 +23,19 @@ mod init;
 mod layer;
 mod lstm;
 mod options;
+pub mod penalty;
 mod random;
+mod recurrence;
 mod reference;
 pub mod shapes;
 mod state;
 mod stream;
+mod valid;
 pub mod weights;
 
-pub use cell::{CellWeights, ScratchLstmCell};
+pub use cell::{CellWeights, LayerNormWeights, ScratchLstmCell};
 pub use config::ScratchLstmConfig;
-pub use dropout::dropout;
+pub use dropout::{dropout, locked_dropout};
 pub use error::{ConfigError, ForwardError, StateError, StreamError};
 pub use fused::{Path, PathChoice};
 pub use init::Initializer;
@@ -42,6 +45,7 @@ pub use options::ForwardOptions;
 pub use random::{Key, param_id};
 pub use state::{LstmState, RecurrentState};
 pub use stream::LstmStream;
+pub use valid::{Padding, Valid};
 pub use weights::WeightsError;
 
 #[cfg(test)]

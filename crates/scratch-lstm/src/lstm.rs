@@ -1,20 +1,22 @@
 //! Stacked and bidirectional LSTMs.
 
-use std::sync::Arc;
-
 use burn::module::{Content, DisplaySettings, Flag, Module, ModuleDisplay, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::cell::{CellWeights, ScratchLstmCell};
-use crate::config::{DirectionJoin, ScratchLstmConfig};
+use crate::config::{DirectionJoin, LayerConnection, ScratchLstmConfig};
+use crate::dropout::{Dropout, mask};
 use crate::error::{ConfigError, ForwardError};
 use crate::fused::{Fused, Path};
 use crate::layer::{LstmLayer, Passage, Sequence, join_directions};
 use crate::options::ForwardOptions;
+use crate::penalty::{activation_penalty, temporal_activation_penalty};
 use crate::random::Key;
-use crate::reference::{self, Lengths, Raw};
+use crate::recurrence::{MaskSizes, Masks, Recurrence};
+use crate::reference::{self, Ended, Raw};
 use crate::shapes;
 use crate::state::{LstmState, RecurrentState};
+use crate::valid::{Padding, Valid};
 use crate::weights::{self, WeightsError};
 
 /// A stack of LSTM layers, in one direction or two, whose cell is written from raw tensor
@@ -95,14 +97,7 @@ impl ScratchLstmConfig {
     pub fn try_init_with(&self, key: &Key, device: &Device) -> Result<ScratchLstm, ConfigError> {
         self.validate()?;
         Ok(self.assemble(key, |layer, key| {
-            CellWeights::init(
-                self.layer_input(layer),
-                self.d_hidden,
-                self.bias,
-                &self.init,
-                key,
-                device,
-            )
+            CellWeights::init(self, layer, key, device)
         }))
     }
 
@@ -115,7 +110,11 @@ impl ScratchLstmConfig {
     ) -> ScratchLstm {
         let mut cell = |layer: usize, direction: &str| {
             let key = key.child("layers").child(layer).child(direction);
-            ScratchLstmCell::from_weights(weights(layer, &key), &key)
+            let cell = ScratchLstmCell::with_config(weights(layer, &key), &self.cell, &key);
+            match self.learned_state {
+                true => cell.with_learned_state(&key),
+                false => cell,
+            }
         };
         let layers = (0..self.num_layers)
             .map(|layer| LstmLayer {
@@ -163,9 +162,11 @@ impl ScratchLstm {
     /// | | shape |
     /// |---|---|
     /// | `input` | `[B, T, D]`, or `[T, B, D]` without `batch_first` |
-    /// | `state` | `[L*K, B, H]` both; zeros if absent |
+    /// | `state` | `[L*K, B, H]` both; if absent zeros, or the learned one |
     /// | output | `[B, T, K*H]`, or `[T, B, K*H]`: the last layer's hidden states, forward then reverse |
     /// | next state | `[L*K, B, H]` both (PyTorch's `h_n`, `c_n`) |
+    ///
+    /// With a projection the hidden state and the output are narrower: `P` in the place of `H`.
     ///
     /// # Panics
     ///
@@ -215,31 +216,35 @@ impl ScratchLstm {
         let (batch, steps) = shapes::check_input(&input, config.d_input, config.batch_first)?;
         let (dtype, device) = self.kind();
         shapes::check_kind("input", &input, dtype, &device)?;
-        let state = self.initial_state(options.state, options.resets, batch)?;
-        if let Some(lengths) = options.lengths {
-            shapes::check_lengths(lengths, batch, steps)?;
-        }
+        let valid = self.valid(&options, batch, steps)?;
+        let states = self.initial_states(options.state, options.resets, batch)?;
+        let recurrences = self.recurrences([batch, steps], options.key);
+        let call = StackCall {
+            recurrences,
+            states,
+            dropout: self.dropout(options.key),
+        };
 
         let choice = options.path.unwrap_or(config.path);
-        if Path::of(choice, &device, dtype)?.is_fused() {
+        if Path::of(choice, &device, dtype, &config.cell)?.is_fused() {
             let passage = Fused {
                 batch_first: config.batch_first,
-                lengths: options.lengths.map(Arc::from),
+                valid,
                 segment: options.segment,
             };
-            return Ok(self.run(&passage, input, state, batch, options.key));
+            return Ok(self.run(&passage, input, call));
         }
-        let lengths = options.lengths.map(|lengths| Lengths::new(lengths, &input));
+        let ended = Ended::new(&valid, steps, batch, &device);
         let time_first = if config.batch_first {
             input.swap_dims(0, 1)
         } else {
             input
         };
         let mut input = reference::split_steps(time_first);
-        if let Some(lengths) = &lengths {
-            lengths.clear(&mut input);
+        if let Some(ended) = &ended {
+            ended.clear(&mut input);
         }
-        let (output, state) = self.run(&Raw { lengths }, input, state, batch, options.key);
+        let (output, state) = self.run(&Raw { ended }, input, call);
         let time = if config.batch_first { 1 } else { 0 };
         Ok((Tensor::stack(output, time), state))
     }
@@ -265,7 +270,7 @@ impl ScratchLstm {
     /// asks for an instruction set that the processor has not.
     pub fn path(&self) -> Result<Path, ForwardError> {
         let (dtype, device) = self.kind();
-        Path::of(self.config.path, &device, dtype)
+        Path::of(self.config.path, &device, dtype, &self.config.cell)
     }
 
     /// Runs over one sequence without a batch axis: `[T, D]` to `[T, K*H]`, state `[L*K, H]`.
@@ -287,50 +292,103 @@ impl ScratchLstm {
         )
     }
 
+    /// Rows marked `true` of `state` as a sequence starts: zeros, or the learned state. For callers
+    /// who carry states of rows that start anew one by one.
+    ///
+    /// # Panics
+    ///
+    /// If `rows` has another number of entries than the state has rows.
+    pub fn restart(&self, state: LstmState, rows: &[bool]) -> LstmState {
+        if !self.config.learned_state {
+            return state.reset_rows(rows);
+        }
+        let [_, batch, _] = state.hidden.dims();
+        assert_eq!(rows.len(), batch, "one entry for each row of the batch");
+        let mask = TensorData::new(rows.to_vec(), [1, batch, 1]);
+        let mask = Tensor::<3, Bool>::from_data(mask, &state.hidden.device());
+        let start = LstmState::stack(self.cells().map(|cell| cell.initial_state(batch)).collect());
+        let put = |old: Tensor<3>, new: Tensor<3>| {
+            let mask = mask.clone().expand(old.dims());
+            old.mask_where(mask, new)
+        };
+        LstmState {
+            hidden: put(state.hidden, start.hidden),
+            cell: put(state.cell, start.cell),
+        }
+    }
+
+    /// What activation regularization and temporal activation regularization add to the loss,
+    /// `α mean(d²) + β mean((y_t+1 - y_t)²)`; `None` if the settings ask for neither.
+    ///
+    /// `output` is what [`forward`](Self::forward) returned, `dropped` the same after dropout, if
+    /// the model has any on it (Merity, McCann & Socher 2017).
+    ///
+    /// # Panics
+    ///
+    /// If the two are of different shapes.
+    pub fn penalty(&self, output: &Tensor<3>, dropped: &Tensor<3>) -> Option<Tensor<1>> {
+        assert_eq!(output.dims(), dropped.dims(), "the output, after dropout");
+        let regularization = &self.config.regularization;
+        let activation = regularization.activation_penalty;
+        let temporal = regularization.temporal_activation_penalty;
+        let time = if self.config.batch_first { 1 } else { 0 };
+        let terms = [
+            (activation > 0.0).then(|| activation_penalty(dropped) * activation),
+            (temporal > 0.0).then(|| temporal_activation_penalty(output, time) * temporal),
+        ];
+        terms.into_iter().flatten().reduce(|a, b| a + b)
+    }
+
+    /// The cells in the order of the state, `L*K`.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &ScratchLstmCell> {
+        let layers = self.layers.iter();
+        layers.flat_map(|layer| layer.directions().map(|(_, cell)| cell))
+    }
+
     fn run<P: Passage>(
         &self,
         passage: &P,
         input: P::Series,
-        state: Option<LstmState>,
-        batch: usize,
-        key: Option<&Key>,
+        call: StackCall,
     ) -> (P::Series, LstmState) {
-        let config = &self.config;
-        let directions = config.num_directions();
-        let dropout = self.dropout_stream(key);
-        let mut sequence = Sequence::Shared(input);
-        let mut states = Vec::with_capacity(self.layers.len() * directions);
-        let mut outputs = Vec::new();
+        let mut places = call.recurrences.iter().zip(call.states);
+        let mut sequence = Sequence::Shared(input.clone());
+        let mut states = Vec::with_capacity(call.recurrences.len());
         for (index, layer) in self.layers.iter().enumerate() {
+            // What a residual connection adds is whole.
+            let below = sequence.clone();
             if index > 0 {
-                sequence = self.between_layers(passage, std::mem::take(&mut outputs));
-                if let Some(key) = &dropout {
-                    let rate = config.regularization.dropout;
-                    let key = key.child("dropout").child(index - 1);
+                if let Some((dropout, key)) = &call.dropout {
+                    let key = key.child(index - 1);
                     sequence = sequence
-                        .map(|place, series| passage.drop_out(series, rate, &key.child(place)));
+                        .map(|place, series| passage.drop_out(series, *dropout, &key.child(place)));
+                }
+                if self.config.connection == LayerConnection::Skip {
+                    sequence = sequence.map(|_, series| passage.join(vec![series, input.clone()]));
                 }
             }
-            let before = (index * directions..(index + 1) * directions).map(|place| match &state {
-                Some(state) => state.of_layer(place),
-                None => {
-                    let (dtype, device) = self.kind();
-                    LstmState::zeros([batch, config.d_hidden], (&device, dtype))
-                }
-            });
-            let after;
-            (outputs, after) = layer.run(passage, &sequence, before);
-            states.extend(after);
+            let mut outputs = Vec::with_capacity(2);
+            for (direction, _) in layer.directions() {
+                let (recurrence, state) = places.next().expect("one for each direction");
+                let read = sequence.of(direction);
+                let (output, after) = passage.run(recurrence, read, state, direction);
+                outputs.push(output);
+                states.push(after);
+            }
+            sequence = self.shown(passage, outputs);
+            if index > 0 && self.config.connection == LayerConnection::Residual {
+                sequence = sequence.zip(&below, |shown, read| passage.add(shown, read));
+            }
         }
-        (join_directions(passage, outputs), LstmState::stack(states))
+        let output = match sequence {
+            Sequence::Shared(series) => series,
+            Sequence::PerDirection { forward, reverse } => passage.join(vec![forward, reverse]),
+        };
+        (output, LstmState::stack(states))
     }
 
-    /// What the next layer reads of a layer's outputs.
-    fn between_layers<P: Passage>(
-        &self,
-        passage: &P,
-        mut outputs: Vec<P::Series>,
-    ) -> Sequence<P::Series> {
+    /// What a layer shows to the next one.
+    fn shown<P: Passage>(&self, passage: &P, mut outputs: Vec<P::Series>) -> Sequence<P::Series> {
         if self.config.join == DirectionJoin::AtEnd && outputs.len() == 2 {
             let reverse = outputs.swap_remove(1);
             let forward = outputs.swap_remove(0);
@@ -340,23 +398,94 @@ impl ScratchLstm {
         }
     }
 
-    /// The stream of the dropout masks if dropout applies: the layer takes part in training and
-    /// its device differentiates.
-    fn dropout_stream(&self, key: Option<&Key>) -> Option<Key> {
-        let applies = self.config.regularization.dropout > 0.0
-            && self.layers.len() > 1
+    /// What each layer and direction computes with, in the order of the state.
+    fn recurrences(&self, [batch, steps]: [usize; 2], key: Option<&Key>) -> Vec<Recurrence> {
+        let regularization = &self.config.regularization;
+        let (dtype, device) = self.kind();
+        let stream = self.random_stream(key);
+        let of_cell = |(place, cell): (usize, &ScratchLstmCell)| {
+            let sizes = MaskSizes {
+                batch,
+                steps,
+                d_state: cell.d_state(),
+                d_hidden: cell.d_hidden(),
+            };
+            let stream = stream.as_ref().map(|key| key.child(place));
+            let masks = Masks::draw(regularization, sizes, stream.as_ref(), &device, dtype);
+            let mut weights = cell.weights();
+            if let Some(key) = stream.filter(|_| regularization.weight_dropout > 0.0) {
+                let (rate, shape) = (regularization.weight_dropout, weights.weight_hh.dims());
+                let mask = mask(shape, rate, &key.child("weight_hh"), &device, dtype);
+                weights.weight_hh = weights.weight_hh * mask;
+            }
+            Recurrence {
+                weights,
+                cell: self.config.cell.clone(),
+                masks,
+            }
+        };
+        self.cells().enumerate().map(of_cell).collect()
+    }
+
+    /// Dropout between layers and its stream, if it applies.
+    fn dropout(&self, key: Option<&Key>) -> Option<(Dropout, Key)> {
+        let regularization = &self.config.regularization;
+        let dropout = Dropout {
+            rate: regularization.dropout,
+            locked: regularization.dropout_locked,
+        };
+        let applies = dropout.rate > 0.0 && self.layers.len() > 1;
+        let stream = applies.then(|| self.random_stream(key)).flatten()?;
+        Some((dropout, stream.child("dropout")))
+    }
+
+    /// The stream of the masks if there are any: the module takes part in training and its device
+    /// differentiates.
+    fn random_stream(&self, key: Option<&Key>) -> Option<Key> {
+        let applies = self.config.regularization.is_random()
             && self.training.is_enabled()
             && self.kind().1.is_autodiff();
         applies.then(|| key.cloned().unwrap_or_else(Key::from_entropy))
     }
 
-    /// The state to begin with, checked; zeros if absent.
-    fn initial_state(
+    /// The steps that are there, checked.
+    fn valid(
+        &self,
+        options: &ForwardOptions<'_>,
+        batch: usize,
+        steps: usize,
+    ) -> Result<Valid, ForwardError> {
+        if let Some(lengths) = options.lengths {
+            shapes::check_lengths(lengths, batch, steps)?;
+        }
+        match (options.lengths, options.mask) {
+            (Some(_), Some(_)) => Err(ForwardError::LengthsAndMask),
+            (Some(lengths), None) => Ok(match options.padding {
+                Padding::Right => Valid::Lengths(lengths.into()),
+                Padding::Left => Valid::last(lengths, steps),
+            }),
+            (None, Some(mask)) => {
+                shapes::check_mask(mask.len(), batch, steps)?;
+                let batch_first = self.config.batch_first;
+                let place = |time: usize, row: usize| match batch_first {
+                    true => mask[row * steps + time],
+                    false => mask[time * batch + row],
+                };
+                let time_first =
+                    (0..steps).flat_map(|time| (0..batch).map(move |row| place(time, row)));
+                Ok(Valid::Mask(time_first.collect()))
+            }
+            (None, None) => Ok(Valid::All),
+        }
+    }
+
+    /// The states to begin with in the order of the state, checked.
+    fn initial_states(
         &self,
         state: Option<LstmState>,
         resets: Option<&[bool]>,
         batch: usize,
-    ) -> Result<Option<LstmState>, ForwardError> {
+    ) -> Result<Vec<LstmState<2>>, ForwardError> {
         let config = &self.config;
         let (dtype, device) = self.kind();
         let count = config.num_layers * config.num_directions();
@@ -364,16 +493,20 @@ impl ScratchLstm {
             shapes::check_rows("resets", resets.len(), batch)?;
         }
         let Some(state) = state else {
-            return Ok(None);
+            return Ok(self.cells().map(|cell| cell.initial_state(batch)).collect());
         };
-        for (what, tensor) in [("state.hidden", &state.hidden), ("state.cell", &state.cell)] {
-            shapes::check_state(what, tensor, count, batch, config.d_hidden)?;
+        for (what, tensor, width) in [
+            ("state.hidden", &state.hidden, config.d_state()),
+            ("state.cell", &state.cell, config.d_hidden),
+        ] {
+            shapes::check_state(what, tensor, count, batch, width)?;
             shapes::check_kind(what, tensor, dtype, &device)?;
         }
-        Ok(Some(match resets {
-            Some(rows) => state.reset_rows(rows),
+        let state = match resets {
+            Some(rows) => self.restart(state, rows),
             None => state,
-        }))
+        };
+        Ok((0..count).map(|place| state.of_layer(place)).collect())
     }
 
     /// Element type and device of the weights.
@@ -381,6 +514,16 @@ impl ScratchLstm {
         let weight = &self.layers[0].forward.weight_hh;
         (weight.dtype(), weight.device())
     }
+}
+
+/// One call of a stack, whichever way it is run.
+struct StackCall {
+    /// Of each layer and direction, in the order of the state.
+    recurrences: Vec<Recurrence>,
+    /// The states to begin with, in the same order.
+    states: Vec<LstmState<2>>,
+    /// Between layers, and the stream of its masks.
+    dropout: Option<(Dropout, Key)>,
 }
 
 impl ModuleDisplay for ScratchLstm {

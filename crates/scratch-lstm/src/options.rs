@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use crate::fused::PathChoice;
 use crate::random::Key;
 use crate::state::LstmState;
+use crate::valid::Padding;
 
 /// Options of [`ScratchLstm::forward_with`](crate::ScratchLstm::forward_with).
 ///
@@ -19,7 +20,8 @@ use crate::state::LstmState;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ForwardOptions<'a> {
-    /// The state before the first step, `[L*K, B, H]`; zeros if absent.
+    /// The state before the first step, `[L*K, B, P]` and `[L*K, B, H]`; if absent zeros, or the
+    /// learned one.
     pub state: Option<LstmState>,
     /// How many steps of each row are valid, in any order, 0 too; all of them if absent.
     ///
@@ -27,7 +29,12 @@ pub struct ForwardOptions<'a> {
     /// is that of its last valid step; the reverse direction starts there. Whatever the input
     /// holds past the length, NaN included, has no influence.
     pub lengths: Option<&'a [usize]>,
-    /// Rows that start a new sequence: their initial state is zero, whatever `state` holds.
+    /// Which end of a row shorter than the batch is filling.
+    pub padding: Padding,
+    /// Which steps of each row are valid, in the order of the input's first two axes; instead of
+    /// `lengths`, for any pattern. What holds past a length holds at a step that is not valid.
+    pub mask: Option<&'a [bool]>,
+    /// Rows that start a new sequence, from the initial state, whatever `state` holds.
     pub resets: Option<&'a [bool]>,
     /// The stream of the dropout masks. With one, a call can be repeated exactly, on every
     /// backend; without one each call draws masks nobody can repeat.
@@ -55,6 +62,18 @@ impl<'a> ForwardOptions<'a> {
     /// Sets [`lengths`](Self::lengths).
     pub fn with_lengths(mut self, lengths: impl Into<Option<&'a [usize]>>) -> Self {
         self.lengths = lengths.into();
+        self
+    }
+
+    /// Sets [`padding`](Self::padding).
+    pub fn with_padding(mut self, padding: Padding) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Sets [`mask`](Self::mask).
+    pub fn with_mask(mut self, mask: impl Into<Option<&'a [bool]>>) -> Self {
+        self.mask = mask.into();
         self
     }
 

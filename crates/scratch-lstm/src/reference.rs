@@ -7,20 +7,24 @@
 //! each other; inputs are projected in short segments; and what must be split is split by halves,
 //! where each level of the recursion costs one full-size gradient.
 
-use burn::tensor::{Bool, Tensor, TensorData};
+use std::ops::Range;
 
-use crate::cell::{self, CellWeights};
-use crate::dropout::drop_steps;
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+
+use crate::cell::{self, CellWeights, Zoneout};
+use crate::dropout::{Dropout, drop_steps};
 use crate::gates::{self, Gate, Gates};
 use crate::layer::{Direction, Passage};
 use crate::random::Key;
+use crate::recurrence::{Masks, Recurrence};
 use crate::state::LstmState;
+use crate::valid::Valid;
 
 /// The raw way of running a stack: layers hand each other lists of step tensors, `[B, width]` each,
 /// in the order of time.
 #[derive(Debug)]
 pub(crate) struct Raw {
-    pub(crate) lengths: Option<Lengths>,
+    pub(crate) ended: Option<Ended>,
 }
 
 impl Passage for Raw {
@@ -28,12 +32,12 @@ impl Passage for Raw {
 
     fn run(
         &self,
-        weights: &CellWeights,
+        recurrence: &Recurrence,
         input: &Vec<Tensor<2>>,
         state: LstmState<2>,
         direction: Direction,
     ) -> (Vec<Tensor<2>>, LstmState<2>) {
-        run(weights, input, state, self.lengths.as_ref(), direction)
+        run(recurrence, input, state, self.ended.as_ref(), direction)
     }
 
     fn join(&self, outputs: Vec<Vec<Tensor<2>>>) -> Vec<Tensor<2>> {
@@ -46,22 +50,26 @@ impl Passage for Raw {
             .collect()
     }
 
-    fn drop_out(&self, series: Vec<Tensor<2>>, rate: f64, key: &Key) -> Vec<Tensor<2>> {
-        drop_steps(series, rate, key)
+    fn add(&self, a: Vec<Tensor<2>>, b: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+        a.into_iter().zip(b).map(|(a, b)| a + b).collect()
+    }
+
+    fn drop_out(&self, series: Vec<Tensor<2>>, dropout: Dropout, key: &Key) -> Vec<Tensor<2>> {
+        drop_steps(series, dropout, key)
     }
 }
 
 /// Runs the cell over `steps` (each `[B, D]`, in the order of time), from `state`; returns the
 /// hidden state after each step, again in the order of time, and the final state.
 pub(crate) fn run(
-    weights: &CellWeights,
+    recurrence: &Recurrence,
     steps: &[Tensor<2>],
     state: LstmState<2>,
-    lengths: Option<&Lengths>,
+    ended: Option<&Ended>,
     direction: Direction,
 ) -> (Vec<Tensor<2>>, LstmState<2>) {
     let [batch, _] = state.hidden.dims();
-    let product = Product::new(weights, batch);
+    let product = Product::new(recurrence, batch);
     let order: Vec<usize> = match direction {
         Direction::Forward => (0..steps.len()).collect(),
         Direction::Reverse => (0..steps.len()).rev().collect(),
@@ -72,7 +80,7 @@ pub(crate) fn run(
         // Steps at which no row is valid have nothing to compute.
         let (live, dead): (Vec<usize>, Vec<usize>) = segment
             .iter()
-            .partition(|&&time| lengths.is_none_or(|lengths| time < lengths.longest()));
+            .partition(|&&time| ended.is_none_or(|ended| time < ended.mixed.end));
         for time in dead {
             outputs[time] = Some(state.hidden.zeros_like());
         }
@@ -81,9 +89,8 @@ pub(crate) fn run(
         }
         let projected = product.project(live.iter().map(|&time| steps[time].clone()));
         for (time, projected) in live.into_iter().zip(projected) {
-            let gates = product.gates(projected, state.hidden.clone());
-            let next = cell::advance(gates, state.cell.clone());
-            let (output, next) = match lengths.and_then(|lengths| lengths.ended(time)) {
+            let next = product.advance(projected, &state, zoneout(&recurrence.masks, time));
+            let (output, next) = match ended.and_then(|ended| ended.at(time)) {
                 Some(ended) => hold(ended, state, next),
                 None => (next.hidden.clone(), next),
             };
@@ -111,55 +118,46 @@ pub(crate) fn split_steps(input: Tensor<3>) -> Vec<Tensor<2>> {
     out
 }
 
-/// Which rows have ended at which step.
+/// Which rows have no step at which time.
 #[derive(Debug)]
-pub(crate) struct Lengths {
-    /// `[T', B]`, true where the row has ended, for the steps from the shortest length on.
+pub(crate) struct Ended {
+    /// `[T', B]`, true where the row has no step, for the times in `mixed`.
     ended: Option<Tensor<2, Bool>>,
-    shortest: usize,
-    longest: usize,
+    /// At times before it all rows have a step, and from its end on none.
+    mixed: Range<usize>,
 }
 
-impl Lengths {
-    /// From one length a row; `like` gives the device.
-    pub(crate) fn new(lengths: &[usize], like: &Tensor<3>) -> Self {
-        let shortest = lengths.iter().copied().min().unwrap_or(0);
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let ended = (longest > shortest).then(|| {
-            let values: Vec<bool> = (shortest..longest)
-                .flat_map(|time| lengths.iter().map(move |&length| time >= length))
-                .collect();
-            let shape = [longest - shortest, lengths.len()];
-            Tensor::from_data(TensorData::new(values, shape), &like.device())
-        });
-        Self {
-            ended,
-            shortest,
-            longest,
-        }
-    }
-
-    /// Steps from here on are past the end of every row.
-    pub(crate) fn longest(&self) -> usize {
-        self.longest
-    }
-
-    /// Rows that have ended at `time`, `[B, 1]`; `None` while all are valid.
-    fn ended(&self, time: usize) -> Option<Tensor<2, Bool>> {
-        if time < self.shortest {
+impl Ended {
+    /// Of `valid`, for `batch` rows of `steps`; `None` if every row has every step.
+    pub(crate) fn new(valid: &Valid, steps: usize, batch: usize, device: &Device) -> Option<Self> {
+        if *valid == Valid::All {
             return None;
         }
+        let mixed = valid.mixed(steps, batch);
+        let ended = (!mixed.is_empty()).then(|| {
+            let values: Vec<bool> = mixed
+                .clone()
+                .flat_map(|time| (0..batch).map(move |row| !valid.is_valid(time, row, batch)))
+                .collect();
+            Tensor::from_data(TensorData::new(values, [mixed.len(), batch]), device)
+        });
+        Some(Self { ended, mixed })
+    }
+
+    /// Rows that have no step at `time`, `[B, 1]`; `None` while all have.
+    fn at(&self, time: usize) -> Option<Tensor<2, Bool>> {
+        let place = time.checked_sub(self.mixed.start)?;
         let ended = self.ended.as_ref()?;
-        Some(ended.clone().narrow(0, time - self.shortest, 1).transpose())
+        Some(ended.clone().narrow(0, place, 1).transpose())
     }
 
     /// Zeros in place of what lies past the end of a row, so that nothing there (NaN, say) reaches
     /// a gradient.
     pub(crate) fn clear(&self, steps: &mut [Tensor<2>]) {
         for (time, step) in steps.iter_mut().enumerate() {
-            if time >= self.longest {
+            if time >= self.mixed.end {
                 *step = step.zeros_like();
-            } else if let Some(ended) = self.ended(time) {
+            } else if let Some(ended) = self.at(time) {
                 let shape = step.dims();
                 *step = step.clone().mask_fill(ended.expand(shape), 0.0);
             }
@@ -173,13 +171,27 @@ fn hold(
     before: LstmState<2>,
     next: LstmState<2>,
 ) -> (Tensor<2>, LstmState<2>) {
-    let ended = ended.expand(next.hidden.dims());
-    let output = next.hidden.clone().mask_fill(ended.clone(), 0.0);
+    let rows = |like: &Tensor<2>| ended.clone().expand(like.dims());
+    let of_hidden = rows(&next.hidden);
+    let of_cell = rows(&next.cell);
+    let output = next.hidden.clone().mask_fill(of_hidden.clone(), 0.0);
     let state = LstmState {
-        hidden: next.hidden.mask_where(ended.clone(), before.hidden),
-        cell: next.cell.mask_where(ended, before.cell),
+        hidden: next.hidden.mask_where(of_hidden, before.hidden),
+        cell: next.cell.mask_where(of_cell, before.cell),
     };
     (output, state)
+}
+
+/// The shares of the old state that are kept at `time`.
+fn zoneout(masks: &Masks, time: usize) -> Zoneout {
+    let at = |series: &Option<Tensor<3>>| {
+        let series = series.as_ref()?;
+        Some(series.clone().narrow(0, time, 1).squeeze_dim(0))
+    };
+    Zoneout {
+        hidden: at(&masks.zoneout_hidden),
+        cell: at(&masks.zoneout_cell),
+    }
 }
 
 /// The matrix products of a sequence: all gates at once, or each by itself.
@@ -188,7 +200,8 @@ fn hold(
 /// arithmetic. Large ones are better done gate by gate: the gates need no slicing, which has a
 /// gradient of full size for each, and burn's CPU backends hand a product of the joined size to
 /// several threads, at each time step, where one thread is done before the others have woken.
-struct Product {
+pub(crate) struct Product<'a> {
+    recurrence: &'a Recurrence,
     parts: Vec<Part>,
     batch: usize,
 }
@@ -209,22 +222,30 @@ const LARGE: usize = 1 << 22;
 /// From so many multiplications on, burn's CPU backends use several threads for one product.
 const THREADED: usize = 192 * 192 * 192;
 
-impl Product {
-    fn new(weights: &CellWeights, batch: usize) -> Self {
-        let [joined, d_hidden] = weights.weight_hh.dims();
-        let parts = if batch * joined * d_hidden < LARGE {
-            vec![weights.clone()]
+impl<'a> Product<'a> {
+    pub(crate) fn new(recurrence: &'a Recurrence, batch: usize) -> Self {
+        let weights = &recurrence.weights;
+        let [joined, d_state] = weights.weight_hh.dims();
+        let d_hidden = weights.d_hidden();
+        // Layer normalization is over all gates, and the bias comes after it.
+        let normed = weights.layer_norm.is_some();
+        let parts = if normed || batch * joined * d_state < LARGE {
+            vec![CellWeights::new(
+                weights.weight_ih.clone(),
+                weights.weight_hh.clone(),
+                weights.bias.clone().filter(|_| !normed),
+            )]
         } else {
             let of_gate = |gate: Gate| {
                 let from = gate.offset(d_hidden);
-                CellWeights {
-                    weight_ih: weights.weight_ih.clone().narrow(0, from, d_hidden),
-                    weight_hh: weights.weight_hh.clone().narrow(0, from, d_hidden),
-                    bias: weights
+                CellWeights::new(
+                    weights.weight_ih.clone().narrow(0, from, d_hidden),
+                    weights.weight_hh.clone().narrow(0, from, d_hidden),
+                    weights
                         .bias
                         .as_ref()
                         .map(|bias| bias.clone().narrow(0, from, d_hidden)),
-                }
+                )
             };
             Gate::ORDER.map(of_gate).to_vec()
         };
@@ -233,9 +254,31 @@ impl Product {
             weights,
         });
         Self {
+            recurrence,
             parts: parts.collect(),
             batch,
         }
+    }
+
+    /// One step by itself: from its input `[B, D]` and the state before.
+    pub(crate) fn step(&self, input: Tensor<2>, before: &LstmState<2>) -> LstmState<2> {
+        let projected = self
+            .parts
+            .iter()
+            .map(|part| self.project_part(part, input.clone()));
+        let projected = projected.collect();
+        self.advance(projected, before, Zoneout::default())
+    }
+
+    /// One step from its projected input and the state before.
+    fn advance(
+        &self,
+        projected: Projected,
+        before: &LstmState<2>,
+        zoneout: Zoneout,
+    ) -> LstmState<2> {
+        let gates = self.gates(projected, before.hidden.clone());
+        cell::advance(self.recurrence, gates, before, zoneout)
     }
 
     /// How many steps share one input projection: enough for an efficient matmul, few enough that
@@ -254,7 +297,7 @@ impl Product {
         let joined = Tensor::cat(steps, 0);
         let mut of_steps = vec![Projected::new(); count];
         for part in &self.parts {
-            let projected = part.weights.project(joined.clone());
+            let projected = self.project_part(part, joined.clone());
             let [_, width] = projected.dims();
             let mut of_part = Vec::with_capacity(count);
             split_by_halves(projected.reshape([count, batch, width]), &mut of_part);
@@ -265,13 +308,39 @@ impl Product {
         of_steps
     }
 
+    /// The input's part of the gates, and the bias: `[N, D]` to `[N, width]`.
+    fn project_part(&self, part: &Part, input: Tensor<2>) -> Tensor<2> {
+        let projected = part.weights.project(input);
+        let Recurrence { weights, cell, .. } = self.recurrence;
+        let Some(norm) = &weights.layer_norm else {
+            return projected;
+        };
+        let normed = cell::norm_gates(projected, &norm.input, cell.coupled);
+        match &weights.bias {
+            Some(bias) => normed + bias.clone().unsqueeze_dim(0),
+            None => normed,
+        }
+    }
+
     /// The gates `[B, H]` before their activations.
     fn gates(&self, projected: Projected, hidden: Tensor<2>) -> Gates<Tensor<2>> {
-        let mut sums = self
-            .parts
-            .iter()
-            .zip(projected)
-            .map(|(part, projected)| projected + hidden.clone().matmul(part.recurrent.clone()));
+        let Recurrence {
+            weights,
+            cell,
+            masks,
+        } = self.recurrence;
+        let hidden = match &masks.hidden {
+            Some(mask) => hidden * mask.clone(),
+            None => hidden,
+        };
+        let mut sums = self.parts.iter().zip(projected).map(|(part, projected)| {
+            let recurrent = hidden.clone().matmul(part.recurrent.clone());
+            projected
+                + match &weights.layer_norm {
+                    Some(norm) => cell::norm_gates(recurrent, &norm.hidden, cell.coupled),
+                    None => recurrent,
+                }
+        });
         match self.parts.len() {
             1 => gates::split(sums.next().expect("one part"), 1),
             _ => Gates::from_fn(|_| sums.next().expect("a part for each gate")),

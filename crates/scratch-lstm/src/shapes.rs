@@ -5,7 +5,8 @@
 //! | `B` | batch: rows, independent sequences |
 //! | `T` | time steps |
 //! | `D` | `d_input`, width of the input |
-//! | `H` | `d_hidden`, width of the hidden and of the cell state |
+//! | `H` | `d_hidden`, width of the gates and of the cell state |
+//! | `P` | `d_proj`, width of the hidden state: `H` without a projection |
 //! | `L` | layers |
 //! | `K` | directions: 1, or 2 when bidirectional |
 //! | `G` | `4H`, the four gates side by side in the order of [`gates`](crate::gates) |
@@ -47,20 +48,20 @@ pub(crate) fn check_input(
     Ok((batch, steps))
 }
 
-/// The shape of a stack's state, `[L*K, B, H]`.
+/// The shape of one tensor of a stack's state, `[L*K, B, width]`.
 pub(crate) fn check_state(
     what: &'static str,
     tensor: &Tensor<3>,
     layers_times_directions: usize,
     batch: usize,
-    d_hidden: usize,
+    width: usize,
 ) -> Result<(), ForwardError> {
-    if tensor.dims() == [layers_times_directions, batch, d_hidden] {
+    if tensor.dims() == [layers_times_directions, batch, width] {
         return Ok(());
     }
     Err(ForwardError::Shape {
         what,
-        expected: format!("[L*K={layers_times_directions}, B={batch}, H={d_hidden}]"),
+        expected: format!("[L*K={layers_times_directions}, B={batch}, H={width}]"),
         found: tensor.dims().to_vec(),
     })
 }
@@ -97,6 +98,19 @@ pub(crate) fn check_lengths(
         }),
         None => Ok(()),
     }
+}
+
+/// One entry for each row and step.
+pub(crate) fn check_mask(found: usize, batch: usize, steps: usize) -> Result<(), ForwardError> {
+    // Neither is larger than a tensor that is there.
+    if found == batch * steps {
+        return Ok(());
+    }
+    Err(ForwardError::Mask {
+        batch,
+        steps,
+        found,
+    })
 }
 
 /// One entry for each row.

@@ -40,7 +40,7 @@ pub trait RecurrentState: Clone + Debug + Send {
 ///
 /// `R` is 3 for a stack, `[L*K, B, H]` (layer by layer, forward before reverse, as PyTorch's `h_n`
 /// and `c_n`); 2 for one cell, `[B, H]`, or an unbatched stack, `[L*K, H]`; 1 for an unbatched
-/// cell, `[H]`.
+/// cell, `[H]`. With a projection the hidden state is narrower: `P` in the place of `H`.
 #[derive(Debug, Clone)]
 pub struct LstmState<const R: usize = 3> {
     /// The hidden state `h`, what the layer shows.

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::OnceLock;
 
 use burn::tensor::{DType, Device};
+use scratch_lstm::config::CellConfig;
 use scratch_lstm::{Path, PathChoice};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -32,7 +33,7 @@ pub struct Environment {
 impl Environment {
     /// That of this process on `device`.
     pub fn current(device: &Device) -> Self {
-        let lstm = Path::of(PathChoice::Auto, device, DType::F32);
+        let lstm = Path::of(PathChoice::Auto, device, DType::F32, &CellConfig::default());
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
             program: program_hash().map(str::to_string),

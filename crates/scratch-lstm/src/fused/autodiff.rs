@@ -15,44 +15,31 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::Shape;
 
+use super::tensors::DIFFERENTIABLE;
 use super::{
-    Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmKernels, LstmOps, LstmOutputs,
-    Saved, Wanted,
+    Keep, LstmCall, LstmCotangents, LstmInputs, LstmKernels, LstmOps, LstmOutputs, Saved, Wanted,
 };
 
 impl<B: LstmKernels, C: CheckpointStrategy> LstmOps for Autodiff<B, C> {
-    fn lstm_sequence(
-        x: FloatTensor<Self>,
-        weight_ih: FloatTensor<Self>,
-        weight_hh: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        h0: FloatTensor<Self>,
-        c0: FloatTensor<Self>,
-        call: LstmCall,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let tensors = [x, weight_ih, weight_hh, bias, h0, c0];
-        let nodes = tensors.each_ref().map(|tensor| tensor.node());
-        let [x, weight_ih, weight_hh, bias, h0, c0] = tensors.map(|tensor| tensor.into_primitive());
-        let inputs = LstmInputs::<B> {
-            x,
-            weight_ih,
-            weight_hh,
-            bias,
-            h0,
-            c0,
-        };
+    fn lstm_sequence(inputs: LstmInputs<Self>, call: LstmCall) -> LstmOutputs<Self> {
+        let untracked = FloatTensor::<Self>::new;
+        // What is absent has no gradient.
+        let absent = inputs.x.clone().into_primitive();
+        let nodes = inputs.differentiable().map(|tensor| match tensor {
+            Some(tensor) => tensor.node(),
+            None => untracked(absent.clone()).node(),
+        });
+        let inputs = inputs.map::<B>(|tensor| tensor.into_primitive());
         let prepared = Sequence.prepare::<C>(nodes).compute_bound().stateful();
         let prepared = match prepared {
             OpsKind::Tracked(prepared) => prepared,
             OpsKind::UnTracked(_) => {
                 let (outputs, _) = B::lstm_forward(inputs, &call, Keep::Nothing);
-                let LstmOutputs {
-                    output,
-                    hidden,
-                    cell,
-                } = outputs;
-                let untracked = FloatTensor::<Self>::new;
-                return (untracked(output), untracked(hidden), untracked(cell));
+                return LstmOutputs {
+                    output: untracked(outputs.output),
+                    hidden: untracked(outputs.hidden),
+                    cell: untracked(outputs.cell),
+                };
             }
         };
         let keep = if call.checkpoint {
@@ -86,11 +73,11 @@ impl<B: LstmKernels, C: CheckpointStrategy> LstmOps for Autodiff<B, C> {
                 OpsKind::UnTracked(_) => unreachable!("the sequence is tracked"),
             }
         };
-        (
-            child(Part::Output, output),
-            child(Part::Hidden, hidden),
-            child(Part::Cell, cell),
-        )
+        LstmOutputs {
+            output: child(Part::Output, output),
+            hidden: child(Part::Hidden, hidden),
+            cell: child(Part::Cell, cell),
+        }
     }
 }
 
@@ -106,22 +93,7 @@ impl<B: LstmKernels, C: CheckpointStrategy> LstmKernels for Autodiff<B, C> {
             "the fused LSTM has first derivatives only: for gradients of gradients take the raw \
              path, `ScratchLstmConfig::with_path(PathChoice::Raw)`"
         );
-        let LstmInputs {
-            x,
-            weight_ih,
-            weight_hh,
-            bias,
-            h0,
-            c0,
-        } = inputs;
-        let (output, hidden, cell) =
-            Self::lstm_sequence(x, weight_ih, weight_hh, bias, h0, c0, call.clone());
-        let outputs = LstmOutputs {
-            output,
-            hidden,
-            cell,
-        };
-        (outputs, Saved::new(()))
+        (Self::lstm_sequence(inputs, call.clone()), Saved::new(()))
     }
 }
 
@@ -137,25 +109,38 @@ struct SequenceState<B: LstmKernels> {
     handed_over: HandedOver<B>,
 }
 
-impl<B: LstmKernels> Backward<B, 6> for Sequence {
+impl<B: LstmKernels> Backward<B, DIFFERENTIABLE> for Sequence {
     type State = SequenceState<B>;
 
     fn backward(
         self,
-        ops: Ops<Self::State, 6>,
+        ops: Ops<Self::State, DIFFERENTIABLE>,
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
         // The children's zero; what counts was handed over.
         grads.consume::<B>(&ops.node);
-        let [x, weight_ih, weight_hh, bias, h0, c0] = ops.parents;
+        let [
+            x,
+            weight_ih,
+            weight_hh,
+            bias,
+            h0,
+            c0,
+            weight_hr,
+            peephole,
+            layer_norm @ ..,
+        ] = ops.parents.each_ref().map(Option::is_some);
         let wanted = Wanted {
-            x: x.is_some(),
-            weight_ih: weight_ih.is_some(),
-            weight_hh: weight_hh.is_some(),
-            bias: bias.is_some(),
-            h0: h0.is_some(),
-            c0: c0.is_some(),
+            x,
+            weight_ih,
+            weight_hh,
+            bias,
+            h0,
+            c0,
+            weight_hr,
+            peephole,
+            layer_norm: layer_norm.contains(&true),
         };
         let SequenceState {
             inputs,
@@ -166,22 +151,7 @@ impl<B: LstmKernels> Backward<B, 6> for Sequence {
         } = ops.state;
         let cotangents = handed_over.take();
         let gradients = B::lstm_backward(inputs, output, saved, cotangents, &call, wanted);
-        let LstmGradients {
-            x: d_x,
-            weight_ih: d_weight_ih,
-            weight_hh: d_weight_hh,
-            bias: d_bias,
-            h0: d_h0,
-            c0: d_c0,
-        } = gradients;
-        for (parent, gradient) in [
-            (x, d_x),
-            (weight_ih, d_weight_ih),
-            (weight_hh, d_weight_hh),
-            (bias, d_bias),
-            (h0, d_h0),
-            (c0, d_c0),
-        ] {
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients.into_order()) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 grads.register::<B>(parent.id, gradient);
             }

@@ -14,25 +14,8 @@ mod host {
     macro_rules! on_cpu_kernels {
         ($backend:ty) => {
             impl LstmOps for $backend {
-                fn lstm_sequence(
-                    x: FloatTensor<Self>,
-                    weight_ih: FloatTensor<Self>,
-                    weight_hh: FloatTensor<Self>,
-                    bias: FloatTensor<Self>,
-                    h0: FloatTensor<Self>,
-                    c0: FloatTensor<Self>,
-                    call: LstmCall,
-                ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                    let inputs = LstmInputs {
-                        x,
-                        weight_ih,
-                        weight_hh,
-                        bias,
-                        h0,
-                        c0,
-                    };
-                    let (outputs, _) = Self::lstm_forward(inputs, &call, Keep::Nothing);
-                    (outputs.output, outputs.hidden, outputs.cell)
+                fn lstm_sequence(inputs: LstmInputs<Self>, call: LstmCall) -> LstmOutputs<Self> {
+                    Self::lstm_forward(inputs, &call, Keep::Nothing).0
                 }
             }
 

@@ -13,6 +13,7 @@ use super::{
     Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved, Wanted,
 };
 use crate::gates::{COUNT, Gate};
+use crate::valid::Valid;
 
 /// Steps of a segment, where the call does not say.
 const SEGMENT: usize = 32;
@@ -175,6 +176,9 @@ pub(crate) fn backward<B: Backend>(
         bias: d_bias,
         h0: wanted.h0.then_some(after.hidden),
         c0: wanted.c0.then_some(after.cell),
+        weight_hr: None,
+        peephole: None,
+        layer_norm: None,
     }
 }
 
@@ -208,9 +212,9 @@ impl<'a, B: Backend> Run<'a, B> {
         } = inputs.check(call);
         let gates = COUNT * d_hidden;
         let x = swap_if::<B>(call.batch_first, inputs.x.clone());
-        let ended = call.lengths.as_ref().map(|lengths| {
+        let ended = (call.valid != Valid::All).then(|| {
             let values: Vec<bool> = (0..steps)
-                .flat_map(|time| lengths.iter().map(move |&length| time >= length))
+                .flat_map(|time| (0..batch).map(move |row| !call.valid.is_valid(time, row, batch)))
                 .collect();
             let data = TensorData::new(values, [steps, batch, 1]);
             // Booleans are of another size on GPUs.
@@ -463,6 +467,7 @@ mod tests {
     use rand::Rng;
 
     use super::*;
+    use crate::config::CellConfig;
     use crate::fused::LstmKernels;
     use crate::random::Key;
 
@@ -505,18 +510,22 @@ mod tests {
                     let call = LstmCall {
                         batch_first,
                         reverse,
-                        lengths: (number == 1).then(|| [7, 0, 4].into()),
+                        valid: match number {
+                            1 => Valid::Lengths([7, 0, 4].into()),
+                            _ => Valid::All,
+                        },
+                        cell: CellConfig::default(),
                         segment: std::num::NonZeroUsize::new(3),
                         checkpoint: keep == Keep::Boundaries,
                     };
-                    let inputs = LstmInputs::<Flex> {
-                        x: tensor("x", &series(d), dtype),
-                        weight_ih: tensor("weight_ih", &[4 * h, d], dtype),
-                        weight_hh: tensor("weight_hh", &[4 * h, h], dtype),
-                        bias: tensor("bias", &[4 * h], dtype),
-                        h0: tensor("h0", &[b, h], dtype),
-                        c0: tensor("c0", &[b, h], dtype),
-                    };
+                    let inputs = LstmInputs::<Flex>::new(
+                        tensor("x", &series(d), dtype),
+                        tensor("weight_ih", &[4 * h, d], dtype),
+                        tensor("weight_hh", &[4 * h, h], dtype),
+                        tensor("bias", &[4 * h], dtype),
+                        tensor("h0", &[b, h], dtype),
+                        tensor("c0", &[b, h], dtype),
+                    );
                     let cotangents = LstmCotangents::<Flex> {
                         output: Some(tensor("d_output", &series(h), dtype)),
                         hidden: Some(tensor("d_hidden", &[b, h], dtype)),
@@ -529,6 +538,9 @@ mod tests {
                         bias: true,
                         h0: true,
                         c0: true,
+                        weight_hr: false,
+                        peephole: false,
+                        layer_norm: false,
                     };
                     let (outputs, saved) = forward(inputs.clone(), &call, keep);
                     let gradients =

@@ -10,9 +10,10 @@ use burn::tensor::{DType, Element, FloatDType, TensorData};
 use scratch_lstm_kernels::{self as kernels, InstructionSet, Plan, Real, Series, Sizes, Walk};
 
 use super::{
-    Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved, Wanted,
+    Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved, Wanted, composed,
 };
 use crate::gates::COUNT;
+use crate::valid::Valid;
 
 /// A backend whose numbers of type `T` can be read where they lie.
 pub(crate) trait Host<T: Real>: Backend {
@@ -34,6 +35,9 @@ pub(crate) fn forward<B: Host<f32> + Host<f64>>(
     call: &LstmCall,
     keep: Keep,
 ) -> (LstmOutputs<B>, Saved) {
+    if !serves(&inputs, call) {
+        return composed::forward(inputs, call, keep);
+    }
     match inputs.x.dtype() {
         DType::F32 => forward_in::<B, f32>(inputs, call, keep),
         DType::F64 => forward_in::<B, f64>(inputs, call, keep),
@@ -59,6 +63,9 @@ pub(crate) fn backward<B: Host<f32> + Host<f64>>(
     call: &LstmCall,
     wanted: Wanted,
 ) -> LstmGradients<B> {
+    if !serves(&inputs, call) {
+        return composed::backward(inputs, saved, cotangents, call, wanted);
+    }
     match inputs.x.dtype() {
         DType::F32 => backward_in::<B, f32>(inputs, output, saved, cotangents, call, wanted),
         DType::F64 => backward_in::<B, f64>(inputs, output, saved, cotangents, call, wanted),
@@ -74,6 +81,11 @@ pub(crate) fn backward<B: Host<f32> + Host<f64>>(
             gradients.map(|tensor| B::float_cast(tensor, half.into()))
         }
     }
+}
+
+/// Whether the kernels compute it.
+fn serves<B: Backend>(inputs: &LstmInputs<B>, call: &LstmCall) -> bool {
+    inputs.is_plain(call) && !matches!(call.valid, Valid::Mask(_))
 }
 
 fn to_f32<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
@@ -161,7 +173,14 @@ fn backward_in<B: Host<T>, T: Real + Element>(
             hidden: d_hidden_n.as_deref(),
             cell: d_cell_n.as_deref(),
         },
-        wanted,
+        kernels::Wanted {
+            x: wanted.x,
+            weight_ih: wanted.weight_ih,
+            weight_hh: wanted.weight_hh,
+            bias: wanted.bias,
+            h0: wanted.h0,
+            c0: wanted.c0,
+        },
     );
     let device = inputs.x.device();
     let tensor = |numbers: Option<Vec<T>>, shape: &[usize]| {
@@ -175,6 +194,9 @@ fn backward_in<B: Host<T>, T: Real + Element>(
         bias: tensor(gradients.bias, &[COUNT * d_hidden]),
         h0: tensor(gradients.h0, &[batch, d_hidden]),
         c0: tensor(gradients.c0, &[batch, d_hidden]),
+        weight_hr: None,
+        peephole: None,
+        layer_norm: None,
     }
 }
 
@@ -224,7 +246,10 @@ impl<'a, T: Real> Numbers<'a, T> {
             sizes: *sizes,
             walk: Walk {
                 reverse: call.reverse,
-                lengths: call.lengths.as_deref(),
+                lengths: match &call.valid {
+                    Valid::Lengths(lengths) => Some(lengths),
+                    _ => None,
+                },
             },
             batch_first: call.batch_first,
             x: x.series(*sizes, call.batch_first, sizes.d_input),

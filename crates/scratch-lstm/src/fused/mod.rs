@@ -14,16 +14,19 @@
 //! why. `docs/backward.md` derives the backward pass.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};
 
 use crate::cell::CellWeights;
+use crate::config::CellConfig;
+use crate::dropout::{Dropout, drop_series};
 use crate::layer::{Direction, Passage};
 use crate::random::Key;
+use crate::recurrence::Recurrence;
 use crate::state::LstmState;
+use crate::valid::Valid;
 
 mod autodiff;
 mod backends;
@@ -34,21 +37,26 @@ mod path;
 mod tensors;
 
 pub use path::{Kernels, Path, PathChoice, RawReason};
-pub use scratch_lstm_kernels::{InstructionSet, InstructionSetError, Keep, Wanted, release_memory};
-pub use tensors::{LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved};
+pub use scratch_lstm_kernels::{InstructionSet, InstructionSetError, Keep, release_memory};
+pub use tensors::{
+    LayerNormGradients, LstmCotangents, LstmGradients, LstmInputs, LstmMasks, LstmOutputs,
+    Optional, OptionalLayerNorm, Saved, Wanted,
+};
 
 /// One layer and one direction of an LSTM over a whole sequence.
 ///
 /// | | shape |
 /// |---|---|
 /// | `x` | `[B, T, D]`, or `[T, B, D]` without `batch_first` |
-/// | `weight_ih`, `weight_hh`, `bias` | `[4H, D]`, `[4H, H]`, `[4H]`, in the order of [`gates`](crate::gates) |
-/// | `h0`, `c0` | `[B, H]` |
-/// | output | `[B, T, H]`, or `[T, B, H]` |
-/// | final hidden and cell state | `[B, H]` |
+/// | `weight_ih`, `weight_hh`, `bias` | `[4H, D]`, `[4H, P]`, `[4H]`, in the order of [`gates`](crate::gates) |
+/// | `h0`, `c0` | `[B, P]`, `[B, H]` |
+/// | `weight_hr`, if there is a projection; `P = H` otherwise | `[P, H]` |
+/// | output | `[B, T, P]`, or `[T, B, P]` |
+/// | final hidden and cell state | `[B, P]`, `[B, H]` |
 ///
-/// All of one float type. On `Autodiff` the three results have gradients, and each of the six
-/// tensors gets one if it is tracked. The gradients of the gradients do not exist here: for second
+/// [`LstmInputs`] has the shapes of peepholes, layer normalization and masks, `docs/features.md` the
+/// equations. All of one float type. On `Autodiff` the three results have gradients, and each of the
+/// tensors but the masks gets one if it is tracked. The gradients of the gradients do not exist here: for second
 /// derivatives take the raw path ([`PathChoice::Raw`]).
 ///
 /// The default body is made of the backend's own operations; kernels override it.
@@ -60,26 +68,11 @@ pub use tensors::{LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved}
 )]
 pub trait LstmOps: Backend {
     /// Runs over the sequence.
-    #[allow(clippy::too_many_arguments)]
     fn lstm_sequence(
-        x: FloatTensor<Self>,
-        weight_ih: FloatTensor<Self>,
-        weight_hh: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        h0: FloatTensor<Self>,
-        c0: FloatTensor<Self>,
+        #[extension_type] inputs: LstmInputs<Self>,
         call: LstmCall,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = LstmInputs::<Self> {
-            x,
-            weight_ih,
-            weight_hh,
-            bias,
-            h0,
-            c0,
-        };
-        let (outputs, _) = composed::forward(inputs, &call, Keep::Nothing);
-        (outputs.output, outputs.hidden, outputs.cell)
+    ) -> LstmOutputs<Self> {
+        composed::forward(inputs, &call, Keep::Nothing).0
     }
 }
 
@@ -111,15 +104,16 @@ pub trait LstmKernels: Backend {
 }
 
 /// How a sequence is run over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LstmCall {
     /// Whether input and output are `[B, T, _]`; `[T, B, _]` otherwise.
     pub batch_first: bool,
     /// From the last step to the first.
     pub reverse: bool,
-    /// How many steps of each row are valid, at most `T`; all of them if absent. Past its length a
-    /// row's output is zero and its state stands still.
-    pub lengths: Option<Arc<[usize]>>,
+    /// Which steps of each row are there.
+    pub valid: Valid,
+    /// What a step computes; its activations are sigmoid and tanh.
+    pub cell: CellConfig,
     /// Steps whose inputs are projected at once; as many as suit, if absent. Of influence on
     /// memory, time and rounding alone.
     pub segment: Option<NonZeroUsize>,
@@ -132,7 +126,7 @@ pub struct LstmCall {
 #[derive(Debug, Clone)]
 pub(crate) struct Fused {
     pub(crate) batch_first: bool,
-    pub(crate) lengths: Option<Arc<[usize]>>,
+    pub(crate) valid: Valid,
     pub(crate) segment: Option<NonZeroUsize>,
 }
 
@@ -141,7 +135,7 @@ impl Passage for Fused {
 
     fn run(
         &self,
-        weights: &CellWeights,
+        recurrence: &Recurrence,
         input: &Tensor<3>,
         state: LstmState<2>,
         direction: Direction,
@@ -149,49 +143,85 @@ impl Passage for Fused {
         let call = LstmCall {
             batch_first: self.batch_first,
             reverse: direction == Direction::Reverse,
-            lengths: self.lengths.clone(),
+            valid: self.valid.clone(),
+            cell: recurrence.cell.clone(),
             segment: self.segment,
             checkpoint: checkpoints(&input.device()),
         };
-        sequence(weights, input.clone(), state, call)
+        sequence(recurrence, input.clone(), state, call)
     }
 
-    fn join(&self, outputs: Vec<Tensor<3>>) -> Tensor<3> {
-        Tensor::cat(outputs, 2)
+    fn join(&self, series: Vec<Tensor<3>>) -> Tensor<3> {
+        Tensor::cat(series, 2)
     }
 
-    fn drop_out(&self, series: Tensor<3>, rate: f64, key: &Key) -> Tensor<3> {
-        let batch_first = self.batch_first;
-        crate::dropout::drop_series(series, batch_first, rate, key)
+    fn add(&self, a: Tensor<3>, b: Tensor<3>) -> Tensor<3> {
+        a + b
+    }
+
+    fn drop_out(&self, series: Tensor<3>, dropout: Dropout, key: &Key) -> Tensor<3> {
+        drop_series(series, self.batch_first, dropout, key)
     }
 }
 
 /// The operation on tensors: one layer and direction.
 pub(crate) fn sequence(
-    weights: &CellWeights,
+    recurrence: &Recurrence,
     input: Tensor<3>,
     state: LstmState<2>,
     call: LstmCall,
 ) -> (Tensor<3>, LstmState<2>) {
-    let [gates, _] = weights.weight_hh.dims();
-    let bias = weights.bias.clone().unwrap_or_else(|| {
+    let Recurrence { weights, masks, .. } = recurrence.clone();
+    let CellWeights {
+        weight_ih,
+        weight_hh,
+        bias,
+        weight_hr,
+        peephole,
+        layer_norm,
+    } = weights;
+    let bias = bias.unwrap_or_else(|| {
         let device = input.device().without_autodiff();
-        Tensor::zeros([gates], (&device, input.dtype()))
+        Tensor::zeros([weight_hh.dims()[0]], (&device, input.dtype()))
     });
-    let (output, hidden, cell) = Dispatch::lstm_sequence(
-        input.into_dispatch(),
-        weights.weight_ih.clone().into_dispatch(),
-        weights.weight_hh.clone().into_dispatch(),
-        bias.into_dispatch(),
-        state.hidden.into_dispatch(),
-        state.cell.into_dispatch(),
-        call,
-    );
+    let inputs = LstmInputs::<Dispatch> {
+        x: input.into_dispatch(),
+        weight_ih: weight_ih.into_dispatch(),
+        weight_hh: weight_hh.into_dispatch(),
+        bias: bias.into_dispatch(),
+        h0: state.hidden.into_dispatch(),
+        c0: state.cell.into_dispatch(),
+        weight_hr: optional(weight_hr),
+        peephole: optional(peephole),
+        layer_norm: match layer_norm {
+            None => OptionalLayerNorm::Absent,
+            Some(norm) => OptionalLayerNorm::Present {
+                input: norm.input.into_dispatch(),
+                hidden: norm.hidden.into_dispatch(),
+                cell: norm.cell.into_dispatch(),
+                cell_bias: norm.cell_bias.into_dispatch(),
+            },
+        },
+        masks: LstmMasks {
+            hidden: optional(masks.hidden),
+            zoneout_hidden: optional(masks.zoneout_hidden),
+            zoneout_cell: optional(masks.zoneout_cell),
+        },
+    };
+    let LstmOutputs {
+        output,
+        hidden,
+        cell,
+    } = Dispatch::lstm_sequence(inputs, call);
     let state = LstmState {
         hidden: Tensor::from_dispatch(hidden),
         cell: Tensor::from_dispatch(cell),
     };
     (Tensor::from_dispatch(output), state)
+}
+
+fn optional<const R: usize>(tensor: Option<Tensor<R>>) -> Optional<Dispatch> {
+    tensor.map(Tensor::into_dispatch).into()
 }
 
 /// Whether the device's gradients are to be had with less memory.

@@ -6,8 +6,9 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use scratch_lstm_kernels::{InstructionSet, InstructionSetError};
+use scratch_lstm_kernels::{Activations, InstructionSet, InstructionSetError};
 
+use crate::config::CellConfig;
 use crate::error::ForwardError;
 
 /// Which way is asked for.
@@ -60,6 +61,8 @@ pub enum RawReason {
         /// The weights' element type.
         dtype: DType,
     },
+    /// The fused operation knows sigmoid and tanh only.
+    Activations,
 }
 
 impl Path {
@@ -68,15 +71,21 @@ impl Path {
         matches!(self, Self::Fused(_))
     }
 
-    /// The way of a call on `device` in `dtype`.
+    /// The way of a call on `device` in `dtype` of a cell with the settings `cell`.
     ///
     /// # Errors
     ///
     /// If the fused operation is asked for and cannot be had, or the environment asks for an
     /// instruction set that the processor has not.
-    pub fn of(choice: PathChoice, device: &Device, dtype: DType) -> Result<Self, ForwardError> {
+    pub fn of(
+        choice: PathChoice,
+        device: &Device,
+        dtype: DType,
+        cell: &CellConfig,
+    ) -> Result<Self, ForwardError> {
         let fused = match choice {
             PathChoice::Raw => return Ok(Self::Raw(RawReason::Asked)),
+            _ if cell.activations != Activations::default() => Err(RawReason::Activations),
             PathChoice::Auto | PathChoice::Fused => kernels(device, dtype),
         };
         match (fused, choice) {
@@ -160,6 +169,12 @@ impl fmt::Display for RawReason {
                 write!(
                     f,
                     "there is no fused operation in {dtype:?} on this backend"
+                )
+            }
+            Self::Activations => {
+                write!(
+                    f,
+                    "activations other than sigmoid and tanh are raw operations"
                 )
             }
         }

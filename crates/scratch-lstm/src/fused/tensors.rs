@@ -4,30 +4,146 @@ use std::any::Any;
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata};
-use scratch_lstm_kernels::Sizes;
+use burn::backend::{Backend, ExtensionType, TensorMetadata};
+use scratch_lstm_kernels::{Activations, Sizes};
 
 use super::LstmCall;
 use crate::gates::COUNT;
+use crate::valid::Valid;
 
 /// What one layer and direction reads; shapes as in [`LstmOps`](super::LstmOps).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, ExtensionType)]
 pub struct LstmInputs<B: Backend> {
     /// `[B, T, D]` or `[T, B, D]`
     pub x: FloatTensor<B>,
     /// `[4H, D]`
     pub weight_ih: FloatTensor<B>,
-    /// `[4H, H]`
+    /// `[4H, P]`
     pub weight_hh: FloatTensor<B>,
     /// `[4H]`
     pub bias: FloatTensor<B>,
-    /// `[B, H]`
+    /// `[B, P]`
     pub h0: FloatTensor<B>,
     /// `[B, H]`
     pub c0: FloatTensor<B>,
+    /// The projection of the hidden state, `[P, H]`.
+    #[extension_type]
+    pub weight_hr: Optional<B>,
+    /// Of the input, the forget and the output gate, `[3H]`.
+    #[extension_type]
+    pub peephole: Optional<B>,
+    /// Of layer normalization.
+    #[extension_type]
+    pub layer_norm: OptionalLayerNorm<B>,
+    /// What is dropped or held back of the states; no gradients flow into it.
+    #[extension_type]
+    pub masks: LstmMasks<B>,
+}
+
+/// A tensor that may be absent.
+#[derive(Debug, Clone, ExtensionType)]
+pub enum Optional<B: Backend> {
+    /// There is none.
+    Absent,
+    /// There is one.
+    Present(FloatTensor<B>),
+}
+
+/// Gains and shift of layer normalization, if there is any.
+#[derive(Debug, Clone, ExtensionType)]
+pub enum OptionalLayerNorm<B: Backend> {
+    /// There is none.
+    Absent,
+    /// There is.
+    Present {
+        /// Gain of the input's part of the gates, `[4H]`.
+        input: FloatTensor<B>,
+        /// Gain of the hidden state's part of the gates, `[4H]`.
+        hidden: FloatTensor<B>,
+        /// Gain of the cell state, `[H]`.
+        cell: FloatTensor<B>,
+        /// Shift of the cell state, `[H]`.
+        cell_bias: FloatTensor<B>,
+    },
+}
+
+/// What is dropped or held back of the states.
+#[derive(Debug, Clone, ExtensionType)]
+pub struct LstmMasks<B: Backend> {
+    /// What the gates see of the hidden state, at every step alike, `[B, P]`.
+    #[extension_type]
+    pub hidden: Optional<B>,
+    /// The share of the old hidden state that is kept at each step, `[T, B, P]`.
+    #[extension_type]
+    pub zoneout_hidden: Optional<B>,
+    /// The share of the old cell state, `[T, B, H]`.
+    #[extension_type]
+    pub zoneout_cell: Optional<B>,
+}
+
+impl<B: Backend> Optional<B> {
+    /// The tensor, if there is one.
+    pub fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Present(tensor) => Some(tensor),
+        }
+    }
+
+    /// A look at the tensor, if there is one.
+    pub fn as_option(&self) -> Option<&FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Present(tensor) => Some(tensor),
+        }
+    }
+
+    /// Applies `map` to the tensor, which may become one of another backend.
+    pub(crate) fn map<B2: Backend>(
+        self,
+        map: impl FnOnce(FloatTensor<B>) -> FloatTensor<B2>,
+    ) -> Optional<B2> {
+        self.into_option().map(map).into()
+    }
+}
+
+impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
+    fn from(tensor: Option<FloatTensor<B>>) -> Self {
+        match tensor {
+            None => Self::Absent,
+            Some(tensor) => Self::Present(tensor),
+        }
+    }
 }
 
 impl<B: Backend> LstmInputs<B> {
+    /// Those of a plain cell.
+    pub fn new(
+        x: FloatTensor<B>,
+        weight_ih: FloatTensor<B>,
+        weight_hh: FloatTensor<B>,
+        bias: FloatTensor<B>,
+        h0: FloatTensor<B>,
+        c0: FloatTensor<B>,
+    ) -> Self {
+        Self {
+            x,
+            weight_ih,
+            weight_hh,
+            bias,
+            h0,
+            c0,
+            weight_hr: Optional::Absent,
+            peephole: Optional::Absent,
+            layer_norm: OptionalLayerNorm::Absent,
+            masks: LstmMasks {
+                hidden: Optional::Absent,
+                zoneout_hidden: Optional::Absent,
+                zoneout_cell: Optional::Absent,
+            },
+        }
+    }
+
     /// The sizes, if they fit each other.
     ///
     /// # Panics
@@ -40,27 +156,72 @@ impl<B: Backend> LstmInputs<B> {
         } else {
             (second, first)
         };
-        let [gates, d_hidden] = self.weight_hh.shape().dims();
+        let [gates, d_state] = self.weight_hh.shape().dims();
+        let d_hidden = gates / COUNT;
         assert!(
-            batch > 0 && steps > 0 && d_input > 0 && d_hidden > 0,
+            batch > 0 && steps > 0 && d_input > 0 && d_hidden > 0 && d_state > 0,
             "fused LSTM: no axis may be empty"
         );
         assert_eq!(gates, COUNT * d_hidden, "fused LSTM: rows of weight_hh");
-        for (name, tensor, shape) in [
-            ("weight_ih", &self.weight_ih, &[gates, d_input][..]),
-            ("bias", &self.bias, &[gates]),
-            ("h0", &self.h0, &[batch, d_hidden]),
-            ("c0", &self.c0, &[batch, d_hidden]),
-        ] {
+        assert!(
+            call.cell.activations == Activations::default(),
+            "fused LSTM: sigmoid and tanh only"
+        );
+        let shape = |name: &str, tensor: &FloatTensor<B>, shape: &[usize]| {
             let found = tensor.shape();
             assert_eq!(&found[..], shape, "fused LSTM: shape of {name}");
+        };
+        shape("weight_ih", &self.weight_ih, &[gates, d_input]);
+        shape("bias", &self.bias, &[gates]);
+        shape("h0", &self.h0, &[batch, d_state]);
+        shape("c0", &self.c0, &[batch, d_hidden]);
+        match &self.weight_hr {
+            Optional::Present(weight_hr) => shape("weight_hr", weight_hr, &[d_state, d_hidden]),
+            Optional::Absent => assert_eq!(d_state, d_hidden, "fused LSTM: columns of weight_hh"),
         }
-        if let Some(lengths) = &call.lengths {
-            assert_eq!(lengths.len(), batch, "fused LSTM: a length for each row");
-            assert!(
-                lengths.iter().all(|&length| length <= steps),
-                "fused LSTM: lengths of at most {steps} steps"
-            );
+        if let Optional::Present(peephole) = &self.peephole {
+            shape("peephole", peephole, &[PEEPHOLES * d_hidden]);
+        }
+        if let OptionalLayerNorm::Present {
+            input,
+            hidden,
+            cell,
+            cell_bias,
+        } = &self.layer_norm
+        {
+            shape("layer_norm.input", input, &[gates]);
+            shape("layer_norm.hidden", hidden, &[gates]);
+            shape("layer_norm.cell", cell, &[d_hidden]);
+            shape("layer_norm.cell_bias", cell_bias, &[d_hidden]);
+        }
+        let LstmMasks {
+            hidden,
+            zoneout_hidden,
+            zoneout_cell,
+        } = &self.masks;
+        if let Optional::Present(hidden) = hidden {
+            shape("masks.hidden", hidden, &[batch, d_state]);
+        }
+        for (name, series, width) in [
+            ("masks.zoneout_hidden", zoneout_hidden, d_state),
+            ("masks.zoneout_cell", zoneout_cell, d_hidden),
+        ] {
+            if let Optional::Present(series) = series {
+                shape(name, series, &[steps, batch, width]);
+            }
+        }
+        match &call.valid {
+            Valid::All => {}
+            Valid::Lengths(lengths) => {
+                assert_eq!(lengths.len(), batch, "fused LSTM: a length for each row");
+                assert!(
+                    lengths.iter().all(|&length| length <= steps),
+                    "fused LSTM: lengths of at most {steps} steps"
+                );
+            }
+            Valid::Mask(mask) => {
+                assert_eq!(mask.len(), steps * batch, "fused LSTM: entries of the mask");
+            }
         }
         Sizes {
             batch,
@@ -70,25 +231,102 @@ impl<B: Backend> LstmInputs<B> {
         }
     }
 
-    /// Applies `map` to each tensor.
-    pub fn map(self, map: impl Fn(FloatTensor<B>) -> FloatTensor<B>) -> Self {
-        Self {
+    /// Whether it is the plain cell, every step of every row valid or not.
+    pub(crate) fn is_plain(&self, call: &LstmCall) -> bool {
+        let LstmMasks {
+            hidden,
+            zoneout_hidden,
+            zoneout_cell,
+        } = &self.masks;
+        let optional = [
+            &self.weight_hr,
+            &self.peephole,
+            hidden,
+            zoneout_hidden,
+            zoneout_cell,
+        ];
+        call.cell.is_plain()
+            && matches!(self.layer_norm, OptionalLayerNorm::Absent)
+            && optional.iter().all(|tensor| tensor.as_option().is_none())
+    }
+
+    /// Applies `map` to each tensor, which may become one of another backend.
+    pub fn map<B2: Backend>(
+        self,
+        mut map: impl FnMut(FloatTensor<B>) -> FloatTensor<B2>,
+    ) -> LstmInputs<B2> {
+        LstmInputs {
             x: map(self.x),
             weight_ih: map(self.weight_ih),
             weight_hh: map(self.weight_hh),
             bias: map(self.bias),
             h0: map(self.h0),
             c0: map(self.c0),
+            weight_hr: self.weight_hr.map(&mut map),
+            peephole: self.peephole.map(&mut map),
+            layer_norm: match self.layer_norm {
+                OptionalLayerNorm::Absent => OptionalLayerNorm::Absent,
+                OptionalLayerNorm::Present {
+                    input,
+                    hidden,
+                    cell,
+                    cell_bias,
+                } => OptionalLayerNorm::Present {
+                    input: map(input),
+                    hidden: map(hidden),
+                    cell: map(cell),
+                    cell_bias: map(cell_bias),
+                },
+            },
+            masks: LstmMasks {
+                hidden: self.masks.hidden.map(&mut map),
+                zoneout_hidden: self.masks.zoneout_hidden.map(&mut map),
+                zoneout_cell: self.masks.zoneout_cell.map(&mut map),
+            },
         }
+    }
+
+    /// What gradients may be wanted of, in the order of [`Wanted`]'s fields.
+    pub(crate) fn differentiable(&self) -> [Option<&FloatTensor<B>>; DIFFERENTIABLE] {
+        let norm = match &self.layer_norm {
+            OptionalLayerNorm::Absent => [None; 4],
+            OptionalLayerNorm::Present {
+                input,
+                hidden,
+                cell,
+                cell_bias,
+            } => [input, hidden, cell, cell_bias].map(Some),
+        };
+        let [norm_input, norm_hidden, norm_cell, norm_cell_bias] = norm;
+        [
+            Some(&self.x),
+            Some(&self.weight_ih),
+            Some(&self.weight_hh),
+            Some(&self.bias),
+            Some(&self.h0),
+            Some(&self.c0),
+            self.weight_hr.as_option(),
+            self.peephole.as_option(),
+            norm_input,
+            norm_hidden,
+            norm_cell,
+            norm_cell_bias,
+        ]
     }
 }
 
+/// Tensors that gradients may be wanted of.
+pub(crate) const DIFFERENTIABLE: usize = 12;
+
+/// Gates that see the cell state through peepholes.
+const PEEPHOLES: usize = COUNT - 1;
+
 /// What it writes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, ExtensionType)]
 pub struct LstmOutputs<B: Backend> {
-    /// `[B, T, H]` or `[T, B, H]`
+    /// `[B, T, P]` or `[T, B, P]`
     pub output: FloatTensor<B>,
-    /// `[B, H]`
+    /// `[B, P]`
     pub hidden: FloatTensor<B>,
     /// `[B, H]`
     pub cell: FloatTensor<B>,
@@ -116,6 +354,29 @@ impl<B: Backend> LstmCotangents<B> {
     }
 }
 
+/// Which gradients somebody wants, of the tensors of [`LstmInputs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of the input.
+    pub x: bool,
+    /// Of the weights on the input.
+    pub weight_ih: bool,
+    /// Of the weights on the hidden state.
+    pub weight_hh: bool,
+    /// Of the bias.
+    pub bias: bool,
+    /// Of the hidden state before the first step.
+    pub h0: bool,
+    /// Of the cell state before the first step.
+    pub c0: bool,
+    /// Of the projection.
+    pub weight_hr: bool,
+    /// Of the peepholes.
+    pub peephole: bool,
+    /// Of any of the gains and the shift of layer normalization; then all are returned.
+    pub layer_norm: bool,
+}
+
 /// The gradients that were wanted, in the shapes of [`LstmInputs`].
 #[derive(Debug, Clone)]
 pub struct LstmGradients<B: Backend> {
@@ -131,6 +392,25 @@ pub struct LstmGradients<B: Backend> {
     pub h0: Option<FloatTensor<B>>,
     /// Of the cell state before the first step.
     pub c0: Option<FloatTensor<B>>,
+    /// Of the projection.
+    pub weight_hr: Option<FloatTensor<B>>,
+    /// Of the peepholes.
+    pub peephole: Option<FloatTensor<B>>,
+    /// Of layer normalization.
+    pub layer_norm: Option<LayerNormGradients<B>>,
+}
+
+/// The gradients of layer normalization's gains and shift.
+#[derive(Debug, Clone)]
+pub struct LayerNormGradients<B: Backend> {
+    /// Of the gain of the input's part.
+    pub input: FloatTensor<B>,
+    /// Of the gain of the hidden state's part.
+    pub hidden: FloatTensor<B>,
+    /// Of the gain of the cell state.
+    pub cell: FloatTensor<B>,
+    /// Of the shift of the cell state.
+    pub cell_bias: FloatTensor<B>,
 }
 
 impl<B: Backend> LstmGradients<B> {
@@ -143,7 +423,42 @@ impl<B: Backend> LstmGradients<B> {
             bias: self.bias.map(&map),
             h0: self.h0.map(&map),
             c0: self.c0.map(&map),
+            weight_hr: self.weight_hr.map(&map),
+            peephole: self.peephole.map(&map),
+            layer_norm: self.layer_norm.map(|norm| LayerNormGradients {
+                input: map(norm.input),
+                hidden: map(norm.hidden),
+                cell: map(norm.cell),
+                cell_bias: map(norm.cell_bias),
+            }),
         }
+    }
+
+    /// In the order of [`LstmInputs::differentiable`].
+    pub(crate) fn into_order(self) -> [Option<FloatTensor<B>>; DIFFERENTIABLE] {
+        let [norm_input, norm_hidden, norm_cell, norm_cell_bias] = match self.layer_norm {
+            None => [const { None }; 4],
+            Some(LayerNormGradients {
+                input,
+                hidden,
+                cell,
+                cell_bias,
+            }) => [input, hidden, cell, cell_bias].map(Some),
+        };
+        [
+            self.x,
+            self.weight_ih,
+            self.weight_hh,
+            self.bias,
+            self.h0,
+            self.c0,
+            self.weight_hr,
+            self.peephole,
+            norm_input,
+            norm_hidden,
+            norm_cell,
+            norm_cell_bias,
+        ]
     }
 }
 

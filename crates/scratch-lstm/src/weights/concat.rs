@@ -85,11 +85,11 @@ impl ConcatWeights {
             ConcatSide::Right => self.weight.map(Tensor::transpose),
         };
         let weight = gates::join(weight, 0);
-        Ok(CellWeights {
-            weight_ih: weight.clone().narrow(1, input_at, d_input),
-            weight_hh: weight.narrow(1, hidden_at, d_hidden),
-            bias: self.bias.map(|bias| gates::join(bias, 0)),
-        })
+        Ok(CellWeights::new(
+            weight.clone().narrow(1, input_at, d_input),
+            weight.narrow(1, hidden_at, d_hidden),
+            self.bias.map(|bias| gates::join(bias, 0)),
+        ))
     }
 
     /// The layout of `weights`, with the matrices on `side` of a concatenation in `order`.

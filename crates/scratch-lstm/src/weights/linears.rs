@@ -34,11 +34,11 @@ impl EightLinears {
         check_linears("on_input", &self.on_input, ("D", d_input), d_hidden)?;
         check_linears("on_hidden", &self.on_hidden, ("H", d_hidden), d_hidden)?;
         let bias = sum_biases(joined_bias(&self.on_input), joined_bias(&self.on_hidden));
-        Ok(CellWeights {
-            weight_ih: joined_weight(self.on_input),
-            weight_hh: joined_weight(self.on_hidden),
+        Ok(CellWeights::new(
+            joined_weight(self.on_input),
+            joined_weight(self.on_hidden),
             bias,
-        })
+        ))
     }
 
     /// Eight layers that compute what `weights` do: their bias on the input, zeros on the hidden

@@ -40,18 +40,3 @@ pub use safetensors::save_safetensors;
 pub(crate) use shapes::check_stack;
 pub use stacked::StackedWeights;
 pub use two_biases::TwoBiasWeights;
-
-use burn::tensor::Tensor;
-
-use crate::cell::CellWeights;
-
-impl CellWeights {
-    /// The same weights without the graph they were computed by, ready to be parameters.
-    pub fn detach(self) -> Self {
-        Self {
-            weight_ih: self.weight_ih.detach(),
-            weight_hh: self.weight_hh.detach(),
-            bias: self.bias.map(Tensor::detach),
-        }
-    }
-}

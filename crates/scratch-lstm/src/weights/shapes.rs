@@ -39,9 +39,17 @@ pub(super) fn check_dims(
 
 /// `D` and `H` of weights that fit each other.
 pub(super) fn check_cell(weights: &CellWeights) -> Result<(usize, usize), WeightsError> {
+    if !weights.is_plain() {
+        return Err(WeightsError::Setting {
+            name: "weights".into(),
+            expected: "those of a plain cell".into(),
+            found: "a projection, peepholes or layer normalization".into(),
+        });
+    }
     let [_, d_input] = weights.weight_ih.dims();
     let [_, d_hidden] = weights.weight_hh.dims();
-    check_cell_as("", weights, d_input, d_hidden)?;
+    let config = ScratchLstmConfig::new(d_input, d_hidden);
+    check_cell_as("", weights, &config, d_input)?;
     Ok((d_input, d_hidden))
 }
 
@@ -63,7 +71,33 @@ pub(crate) fn check_stack(
         let layer = index / directions;
         let direction = ["forward", "reverse"][index % directions];
         let path = format!("layers.{layer}.{direction}.");
-        check_cell_as(&path, weights, config.layer_input(layer), config.d_hidden)?;
+        check_cell_as(&path, weights, config, config.layer_input(layer))?;
+        for (name, found, expected) in [
+            (
+                "weight_hr",
+                weights.weight_hr.is_some(),
+                config.d_proj.is_some(),
+            ),
+            (
+                "peephole",
+                weights.peephole.is_some(),
+                config.cell.peepholes,
+            ),
+            (
+                "layer_norm",
+                weights.layer_norm.is_some(),
+                config.cell.layer_norm,
+            ),
+        ] {
+            if found != expected {
+                let named = |is_there: bool| if is_there { "weights" } else { "none" };
+                return Err(WeightsError::Setting {
+                    name: format!("{path}{name}"),
+                    expected: named(expected).into(),
+                    found: named(found).into(),
+                });
+            }
+        }
         if weights.bias.is_some() != config.bias {
             return Err(WeightsError::Setting {
                 name: format!("{path}bias"),
@@ -93,20 +127,46 @@ pub(super) fn presence(bias: bool) -> &'static str {
 fn check_cell_as(
     path: &str,
     weights: &CellWeights,
+    config: &ScratchLstmConfig,
     d_input: usize,
-    d_hidden: usize,
 ) -> Result<(), WeightsError> {
+    let (d_hidden, d_state) = (config.d_hidden, config.d_state());
     let rows = ("4H", gates::COUNT * d_hidden);
+    let units = ("H", d_hidden);
+    let state = match config.d_proj {
+        Some(d_proj) => ("P", d_proj),
+        None => units,
+    };
     let CellWeights {
         weight_ih,
         weight_hh,
         bias,
+        weight_hr,
+        peephole,
+        layer_norm,
     } = weights;
     check(
         &format!("{path}weight_hh"),
         weight_hh,
-        [rows, ("H", d_hidden)],
+        [rows, (state.0, d_state)],
     )?;
+    if let Some(weight_hr) = weight_hr {
+        check(&format!("{path}weight_hr"), weight_hr, [state, units])?;
+    }
+    if let Some(peephole) = peephole {
+        let axes = [("3H", (gates::COUNT - 1) * d_hidden)];
+        check(&format!("{path}peephole"), peephole, axes)?;
+    }
+    if let Some(norm) = layer_norm {
+        for (name, tensor, axis) in [
+            ("input", &norm.input, rows),
+            ("hidden", &norm.hidden, rows),
+            ("cell", &norm.cell, units),
+            ("cell_bias", &norm.cell_bias, units),
+        ] {
+            check(&format!("{path}layer_norm.{name}"), tensor, [axis])?;
+        }
+    }
     check(
         &format!("{path}weight_ih"),
         weight_ih,

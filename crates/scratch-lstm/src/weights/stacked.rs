@@ -39,11 +39,11 @@ impl StackedWeights {
             check("bias", bias, [gates])?;
         }
         let order = self.order;
-        Ok(CellWeights {
-            weight_ih: order.import(self.weight_x.transpose(), 0),
-            weight_hh: order.import(self.weight_h.transpose(), 0),
-            bias: self.bias.map(|bias| order.import(bias, 0)),
-        })
+        Ok(CellWeights::new(
+            order.import(self.weight_x.transpose(), 0),
+            order.import(self.weight_h.transpose(), 0),
+            self.bias.map(|bias| order.import(bias, 0)),
+        ))
     }
 
     /// The layout of `weights`, with the gates in `order`.

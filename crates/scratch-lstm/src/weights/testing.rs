@@ -34,11 +34,11 @@ pub(crate) fn filled_on<const R: usize>(
 
 /// Weights of distinct values.
 pub(crate) fn weights(d_input: usize, d_hidden: usize) -> CellWeights {
-    CellWeights {
-        weight_ih: filled([4 * d_hidden, d_input], 101),
-        weight_hh: filled([4 * d_hidden, d_hidden], 102),
-        bias: Some(filled([4 * d_hidden], 103)),
-    }
+    CellWeights::new(
+        filled([4 * d_hidden, d_input], 101),
+        filled([4 * d_hidden, d_hidden], 102),
+        Some(filled([4 * d_hidden], 103)),
+    )
 }
 
 /// A state `[B, H]` whose two tensors differ.
@@ -59,6 +59,7 @@ pub(crate) fn run(
         weight_ih,
         weight_hh,
         bias,
+        ..
     } = weights.clone();
     functional::lstm(input, state, weight_ih, weight_hh, bias, None)
 }
@@ -86,21 +87,21 @@ pub(crate) fn assert_same(found: CellWeights, expected: CellWeights) {
 pub(crate) fn check_gradients(convert: impl Fn(CellWeights) -> CellWeights) {
     let device = crate::testing::device().autodiff();
     let gradients = |convert: &dyn Fn(CellWeights) -> CellWeights| {
-        let leaves = CellWeights {
-            weight_ih: filled_on([4 * H, D], 101, &device).require_grad(),
-            weight_hh: filled_on([4 * H, H], 102, &device).require_grad(),
-            bias: Some(filled_on([4 * H], 103, &device).require_grad()),
-        };
+        let leaves = CellWeights::new(
+            filled_on([4 * H, D], 101, &device).require_grad(),
+            filled_on([4 * H, H], 102, &device).require_grad(),
+            Some(filled_on([4 * H], 103, &device).require_grad()),
+        );
         let state = LstmState::zeros([B, H], &device);
         let input = filled_on([T, B, D], 106, &device);
         let (output, _) = run(&convert(leaves.clone()), input, state);
         let cotangent = filled_on([T, B, H], 107, &device);
         let gradients = (output * cotangent).sum().backward();
-        CellWeights {
-            weight_ih: leaves.weight_ih.grad(&gradients).unwrap(),
-            weight_hh: leaves.weight_hh.grad(&gradients).unwrap(),
-            bias: leaves.bias.map(|bias| bias.grad(&gradients).unwrap()),
-        }
+        CellWeights::new(
+            leaves.weight_ih.grad(&gradients).unwrap(),
+            leaves.weight_hh.grad(&gradients).unwrap(),
+            leaves.bias.map(|bias| bias.grad(&gradients).unwrap()),
+        )
     };
     let (found, expected) = (gradients(&convert), gradients(&|weights| weights));
     assert_close(found.weight_ih, expected.weight_ih);

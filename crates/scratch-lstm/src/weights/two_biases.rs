@@ -37,11 +37,8 @@ impl TwoBiasWeights {
                 check(name, bias, rows)?;
             }
         }
-        let weights = CellWeights {
-            weight_ih: self.weight_ih,
-            weight_hh: self.weight_hh,
-            bias: sum_biases(self.bias_ih, self.bias_hh),
-        };
+        let bias = sum_biases(self.bias_ih, self.bias_hh);
+        let weights = CellWeights::new(self.weight_ih, self.weight_hh, bias);
         check_cell(&weights)?;
         Ok(weights)
     }

@@ -7,6 +7,15 @@ use crate::fused::PathChoice;
 use crate::gates;
 use crate::init::Initializer;
 
+mod cell;
+mod init;
+mod regularization;
+
+pub use cell::{CellConfig, LAYER_NORM_EPSILON};
+pub use init::{BiasInitializer, InitConfig};
+pub use regularization::RegularizationConfig;
+pub use scratch_lstm_kernels::{Activation, Activations};
+
 /// More parameters than this in one module are taken for a mistake (8 GiB in f32).
 const MAX_PARAMETERS: usize = 1 << 31;
 
@@ -29,8 +38,13 @@ const MAX_PARAMETERS: usize = 1 << 31;
 pub struct ScratchLstmConfig {
     /// `D`, the width of the input (`input_size`).
     pub d_input: usize,
-    /// `H`, the width of the hidden and of the cell state (`hidden_size`).
+    /// `H`, the width of the gates and of the cell state, and without a projection of the hidden
+    /// state (`hidden_size`).
     pub d_hidden: usize,
+    /// `P`, the width that the hidden state is projected to, if it is (`proj_size`; Sak, Senior &
+    /// Beaufays 2014).
+    #[serde(default)]
+    pub d_proj: Option<usize>,
     /// `L`, how many layers are stacked.
     #[serde(default = "one")]
     pub num_layers: usize,
@@ -40,15 +54,24 @@ pub struct ScratchLstmConfig {
     /// Where the two directions of a stack meet; no effect with one direction.
     #[serde(default)]
     pub join: DirectionJoin,
+    /// What a layer above the first reads besides the layer below it.
+    #[serde(default)]
+    pub connection: LayerConnection,
     /// Whether the gates have a bias.
     #[serde(default = "yes")]
     pub bias: bool,
+    /// Whether the state in which a sequence starts is learned; zeros otherwise.
+    #[serde(default)]
+    pub learned_state: bool,
     /// Whether input and output are `[B, T, _]`; `[T, B, _]` otherwise.
     #[serde(default = "yes")]
     pub batch_first: bool,
     /// Which way a call takes, fused or raw.
     #[serde(default)]
     pub path: PathChoice,
+    /// What a step computes.
+    #[serde(default)]
+    pub cell: CellConfig,
     /// What is done against overfitting.
     #[serde(default)]
     pub regularization: RegularizationConfig,
@@ -68,36 +91,17 @@ pub enum DirectionJoin {
     AtEnd,
 }
 
-/// What is done against overfitting.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RegularizationConfig {
-    /// Probability with which an output of every layer but the last is dropped in training
-    /// (`torch.nn.LSTM`'s `dropout`).
-    pub dropout: f64,
-}
-
-/// How the weights begin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct InitConfig {
-    /// Of the weights on the input.
-    pub input: Initializer,
-    /// Of the weights on the hidden state.
-    pub recurrent: Initializer,
-    /// What the forget gate's bias begins with; the other biases begin with 0. With 1, the cell
-    /// state lasts from the first step on (Gers et al. 2000; Jozefowicz et al. 2015).
-    pub forget_bias: f64,
-}
-
-impl Default for InitConfig {
-    fn default() -> Self {
-        Self {
-            input: Initializer::default(),
-            recurrent: Initializer::default(),
-            forget_bias: 1.0,
-        }
-    }
+/// What a layer above the first reads, and shows, besides what an LSTM does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerConnection {
+    /// It reads the layer below and shows its hidden states.
+    #[default]
+    Plain,
+    /// It shows the sum of what it reads and its hidden states (He et al. 2016; Wu et al. 2016).
+    Residual,
+    /// It reads the layer below and, behind it, the input of the stack (Graves 2013).
+    Skip,
 }
 
 impl ScratchLstmConfig {
@@ -106,12 +110,16 @@ impl ScratchLstmConfig {
         Self {
             d_input,
             d_hidden,
+            d_proj: None,
             num_layers: 1,
             bidirectional: false,
             join: DirectionJoin::default(),
+            connection: LayerConnection::default(),
             bias: true,
+            learned_state: false,
             batch_first: true,
             path: PathChoice::default(),
+            cell: CellConfig::default(),
             regularization: RegularizationConfig::default(),
             init: InitConfig::default(),
         }
@@ -132,6 +140,42 @@ impl ScratchLstmConfig {
     /// Sets [`join`](Self::join).
     pub fn with_join(mut self, join: DirectionJoin) -> Self {
         self.join = join;
+        self
+    }
+
+    /// Sets [`d_proj`](Self::d_proj).
+    pub fn with_projection(mut self, d_proj: impl Into<Option<usize>>) -> Self {
+        self.d_proj = d_proj.into();
+        self
+    }
+
+    /// Sets [`connection`](Self::connection).
+    pub fn with_connection(mut self, connection: LayerConnection) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    /// Sets [`learned_state`](Self::learned_state).
+    pub fn with_learned_state(mut self, learned_state: bool) -> Self {
+        self.learned_state = learned_state;
+        self
+    }
+
+    /// Sets [`cell`](Self::cell).
+    pub fn with_cell(mut self, cell: CellConfig) -> Self {
+        self.cell = cell;
+        self
+    }
+
+    /// Sets [`regularization`](Self::regularization).
+    pub fn with_regularization(mut self, regularization: RegularizationConfig) -> Self {
+        self.regularization = regularization;
+        self
+    }
+
+    /// Sets [`init`](Self::init).
+    pub fn with_init(mut self, init: InitConfig) -> Self {
+        self.init = init;
         self
     }
 
@@ -177,17 +221,26 @@ impl ScratchLstmConfig {
         if self.bidirectional { 2 } else { 1 }
     }
 
-    /// Width of the output, `K*H`.
+    /// Width of the hidden state: `P`, which is `H` without a projection.
+    pub fn d_state(&self) -> usize {
+        self.d_proj.unwrap_or(self.d_hidden)
+    }
+
+    /// Width of the output, `K*P`.
     pub fn d_output(&self) -> usize {
-        self.num_directions() * self.d_hidden
+        self.num_directions() * self.d_state()
     }
 
     /// Width of what layer `layer` reads.
     pub fn layer_input(&self, layer: usize) -> usize {
-        match (layer, self.join) {
-            (0, _) => self.d_input,
+        let below = match (layer, self.join) {
+            (0, _) => return self.d_input,
             (_, DirectionJoin::EachLayer) => self.d_output(),
-            (_, DirectionJoin::AtEnd) => self.d_hidden,
+            (_, DirectionJoin::AtEnd) => self.d_state(),
+        };
+        match self.connection {
+            LayerConnection::Plain | LayerConnection::Residual => below,
+            LayerConnection::Skip => below + self.d_input,
         }
     }
 
@@ -200,28 +253,30 @@ impl ScratchLstmConfig {
         for (field, size) in [
             ("d_input", self.d_input),
             ("d_hidden", self.d_hidden),
+            ("d_proj", self.d_state()),
             ("num_layers", self.num_layers),
         ] {
             if size == 0 {
                 return Err(ConfigError::new(field, "at least 1", size));
             }
         }
-        let dropout = self.regularization.dropout;
-        if !(0.0..1.0).contains(&dropout) {
+        if self.connection != LayerConnection::Plain && self.num_layers == 1 {
             return Err(ConfigError::new(
-                "regularization.dropout",
-                "at least 0 and less than 1",
-                dropout,
+                "connection",
+                "`plain` with one layer, which has none below it",
+                format!("{:?}", self.connection),
             ));
         }
-        let forget_bias = self.init.forget_bias;
-        if !forget_bias.is_finite() {
+        self.cell.validate()?;
+        if self.path == PathChoice::Fused && self.cell.activations != Activations::default() {
             return Err(ConfigError::new(
-                "init.forget_bias",
-                "a finite number",
-                forget_bias,
+                "path",
+                "`auto` or `raw` with `cell.activations` of one's own",
+                "`fused`",
             ));
         }
+        self.regularization.validate()?;
+        self.init.validate(self.bias)?;
         match self.num_parameters() {
             Some(count) if count <= MAX_PARAMETERS => Ok(()),
             count => Err(ConfigError::new(
@@ -239,18 +294,34 @@ impl ScratchLstmConfig {
     }
 
     /// Number of parameters; `None` if it cannot be counted.
-    fn num_parameters(&self) -> Option<usize> {
-        let of_layer = |width: usize| {
-            width
-                .checked_add(self.d_hidden)?
-                .checked_add(usize::from(self.bias))?
-                .checked_mul(self.d_hidden)?
-                .checked_mul(gates::COUNT * self.num_directions())
-        };
-        // `layer_input` multiplies by the directions without a check.
-        self.d_hidden.checked_mul(2)?;
-        let above = of_layer(self.layer_input(1))?.checked_mul(self.num_layers - 1)?;
-        of_layer(self.d_input)?.checked_add(above)
+    pub(crate) fn num_parameters(&self) -> Option<usize> {
+        // `layer_input` multiplies and adds without a check.
+        self.d_state().checked_mul(2)?.checked_add(self.d_input)?;
+        let above = self
+            .direction_parameters(self.layer_input(1))?
+            .checked_mul(self.num_layers - 1)?;
+        self.direction_parameters(self.d_input)?
+            .checked_add(above)?
+            .checked_mul(self.num_directions())
+    }
+
+    /// Those of one layer and direction that reads `width` numbers.
+    fn direction_parameters(&self, width: usize) -> Option<usize> {
+        let gates = gates::COUNT - usize::from(self.cell.coupled);
+        let of_gate = width
+            .checked_add(self.d_state())?
+            .checked_add(usize::from(self.bias))?
+            // The gains of the input's and of the hidden state's part.
+            .checked_add(2 * usize::from(self.cell.layer_norm))?;
+        let of_unit = of_gate
+            .checked_mul(gates)?
+            .checked_add(self.d_proj.unwrap_or(0))?
+            .checked_add(usize::from(self.cell.peepholes) * (gates - 1))?
+            .checked_add(2 * usize::from(self.cell.layer_norm))?
+            .checked_add(usize::from(self.learned_state))?;
+        of_unit
+            .checked_mul(self.d_hidden)?
+            .checked_add(usize::from(self.learned_state) * self.d_state())
     }
 }
 
@@ -282,7 +353,8 @@ mod tests {
         for d_hidden in [1 << 20, usize::MAX / 2, usize::MAX] {
             assert_eq!(field(&ScratchLstmConfig::new(5, d_hidden)), "d_hidden");
         }
-        assert_eq!(field(&base.with_num_layers(1 << 40)), "d_hidden");
+        assert_eq!(field(&base.clone().with_num_layers(1 << 40)), "d_hidden");
+        assert_eq!(field(&base.with_projection(0)), "d_proj");
     }
 
     #[test]
