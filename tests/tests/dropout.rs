@@ -1,13 +1,16 @@
-//! Proves what dropout does: nothing in a model that is evaluated, the same masks for the same key
-//! on every backend, zeros at the rate asked for, and nothing after the last layer.
+//! Proves what dropout of every kind does: nothing in a model that is evaluated, the same masks for
+//! the same key on every backend, zeros at the rate asked for, and nothing after the last layer; and
+//! what zoneout does instead.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use scratch_lstm::config::DirectionJoin;
-use scratch_lstm::{ForwardOptions, Key, ScratchLstm, ScratchLstmConfig, dropout};
+use scratch_lstm::config::{DirectionJoin, RegularizationConfig};
+use scratch_lstm::{ForwardOptions, Key, ScratchLstm, ScratchLstmConfig, dropout, locked_dropout};
 use scratch_tests::backend::all;
 use scratch_tests::probe::probe;
-use scratch_tests::{Case, Tolerance, Values, assert_all_close, assert_all_same, device, dtypes};
+use scratch_tests::{
+    Case, Named, Tolerance, Values, assert_all_close, assert_all_same, assert_close, device, dtypes,
+};
 
 const RATE: f64 = 0.4;
 
@@ -162,4 +165,126 @@ fn the_same_on_every_backend() {
 #[should_panic(expected = "dropout rate: expected at least 0 and less than 1, found 1")]
 fn a_rate_that_drops_everything_is_refused() {
     dropout(Tensor::<1>::ones([3], &device()), 1.0, &Key::new(1));
+}
+
+/// A stack of one layer with all rates 0 but those that `set` sets, and a call of it in training by
+/// each path.
+fn one_layer(steps: usize, set: impl Fn(&mut RegularizationConfig)) -> Vec<(Case, Named)> {
+    let mut config = ScratchLstmConfig::new(5, 67);
+    set(&mut config.regularization);
+    let case = Case::new(config).with_sizes(13, steps);
+    let (lstm, key) = (case.lstm(), Key::new(5));
+    let of_path = |path| {
+        let options = ForwardOptions::new().with_key(&key).with_path(path);
+        let named = probe(&lstm, &case.sequence(), &case.cotangents(), options);
+        (case.clone(), named)
+    };
+    scratch_tests::PATHS.map(of_path).to_vec()
+}
+
+/// That so many of `count` draws at `rate` can be.
+#[track_caller]
+fn assert_rate(hits: usize, count: usize, rate: f64) {
+    let share = hits as f64 / count as f64;
+    let deviation = 4.0 * (rate * (1.0 - rate) / count as f64).sqrt();
+    assert!(
+        (share - rate).abs() <= deviation,
+        "{share} instead of {rate}"
+    );
+}
+
+#[test]
+fn locked_masks_are_the_same_at_every_step() {
+    for batch_first in [true, false] {
+        let shape = if batch_first { [3, 7, 64] } else { [7, 3, 64] };
+        let ones = Tensor::<3>::ones(shape, &device().autodiff());
+        let dropped = locked_dropout(ones, batch_first, 0.5, &Key::new(9));
+        let rows = if batch_first {
+            dropped
+        } else {
+            dropped.swap_dims(0, 1)
+        };
+        let Values { values, .. } = rows.into();
+        let of_rows: Vec<_> = values.chunks(7 * 64).collect();
+        for row in &of_rows {
+            assert!(row.chunks(64).all(|step| step == &row[..64]));
+        }
+        assert_ne!(of_rows[0], of_rows[1]);
+        assert_rate(
+            values.iter().filter(|&&x| x == 0.0).count() / 7,
+            3 * 64,
+            0.5,
+        );
+    }
+}
+
+/// A unit that is dropped is not read at any step, so that the state before has no gradient through
+/// it; the state itself stays whole.
+#[test]
+fn recurrent_dropout_hides_units_of_the_hidden_state() {
+    for (_, named) in one_layer(1, |rates| rates.recurrent_dropout = RATE) {
+        let values = &named["grad.h_0"].values;
+        let hidden = values.iter().filter(|&&x| x == 0.0).count();
+        assert_rate(hidden, values.len(), RATE);
+        assert!(named["h_n"].values.iter().all(|&x| x != 0.0));
+    }
+}
+
+/// An entry that is dropped is dropped for all steps and rows: it has no gradient.
+#[test]
+fn weight_dropout_drops_entries_of_the_recurrent_weights() {
+    for (_, named) in one_layer(7, |rates| rates.weight_dropout = RATE) {
+        let values = &named["grad.layers.0.forward.weight_hh"].values;
+        let dropped = values.iter().filter(|&&x| x == 0.0).count();
+        assert_rate(dropped, values.len(), RATE);
+        let values = &named["grad.layers.0.forward.weight_ih"].values;
+        assert!(values.iter().all(|&x| x != 0.0));
+    }
+}
+
+#[test]
+fn zoneout_keeps_units_as_they_were() {
+    let of_paths = one_layer(1, |rates| {
+        rates.zoneout_hidden = RATE;
+        rates.zoneout_cell = 0.1;
+    });
+    for (case, named) in of_paths {
+        let before = case.sequence().state.unwrap();
+        for (after, before, rate) in [("h_n", before.hidden, RATE), ("c_n", before.cell, 0.1)] {
+            let Values { values, .. } = before.into();
+            let pairs = named[after].values.iter().zip(&values);
+            // A mixture of the whole of one and nothing of the other may round.
+            let kept = pairs.filter(|(a, b)| (*a - *b).abs() < 1e-6).count();
+            assert_rate(kept, values.len(), rate);
+        }
+    }
+}
+
+/// Outside of training a unit keeps the share of its old value that it would keep on average.
+#[test]
+fn zoneout_is_its_expectation_in_a_model_that_is_evaluated() {
+    let device = device();
+    let mut config = ScratchLstmConfig::new(5, 11);
+    let plain = config.clone().init_with(&Key::new(1), &device);
+    config.regularization.zoneout_hidden = RATE;
+    config.regularization.zoneout_cell = 0.1;
+    let lstm = config.init_with(&Key::new(1), &device);
+    let case = Case::new(config);
+    let state = case.sequence().state.unwrap().map(|t| t.inner());
+    let input = Tensor::ones([3, 1, 5], &device);
+    let (_, whole) = plain.forward(input.clone(), Some(state.clone()));
+    for path in scratch_tests::PATHS {
+        let options = ForwardOptions::new()
+            .with_state(state.clone())
+            .with_path(path);
+        let (_, found) = lstm.forward_with(input.clone(), options);
+        let mixed = |old: &Tensor<3>, new: &Tensor<3>, share: f64| {
+            old.clone() * share + new.clone() * (1.0 - share)
+        };
+        let tolerance = Tolerance::of(burn::tensor::DType::F32);
+        let expected = mixed(&state.hidden, &whole.hidden, RATE);
+        assert_close("hidden", found.hidden, expected, tolerance);
+        let expected = mixed(&state.cell, &whole.cell, 0.1);
+        assert_close("cell", found.cell, expected, tolerance);
+    }
 }

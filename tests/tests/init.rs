@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor};
+use scratch_lstm::config::InitConfig;
 use scratch_lstm::{Initializer, Key, ScratchLstm, ScratchLstmConfig, param_id};
 use scratch_tests::backend::{all, chosen};
 use scratch_tests::probe::parameters;
@@ -32,6 +33,8 @@ fn one_key_gives_the_same_weights_on_every_backend() {
         Initializer::XavierUniform,
         Initializer::XavierNormal,
         Initializer::Orthogonal,
+        Initializer::XavierUniformJoined,
+        Initializer::OrthogonalJoined,
     ];
     for initializer in initializers {
         let config = config().with_initializers(initializer, initializer);
@@ -182,4 +185,111 @@ fn ids<M: Module>(module: &M) -> Vec<(String, ParamId)> {
     };
     module.visit(&mut ids);
     ids.found
+}
+
+/// The bias of the gate at `place`, `[H]`, of `init`.
+fn bias(init: InitConfig, coupled: bool, place: usize) -> Vec<f64> {
+    let mut config = ScratchLstmConfig::new(5, 1000).with_init(init);
+    config.cell.coupled = coupled;
+    let lstm = config.init_with(&Key::new(3), &device());
+    let Values { values, .. } = lstm.layers[0].forward.bias.as_ref().unwrap().val().into();
+    values[place * 1000..(place + 1) * 1000].to_vec()
+}
+
+/// Tallec & Ollivier 2018: `b_f = ln(U[1, T - 1])`, `b_i = -b_f`, the others 0.
+#[test]
+fn chrono_biases_span_the_time_scales() {
+    let init = || InitConfig {
+        chrono: Some(50.0),
+        ..InitConfig::default()
+    };
+    let [input, forget, cell, output] = [0, 1, 2, 3].map(|gate| bias(init(), false, gate));
+    assert!(input.iter().zip(&forget).all(|(i, f)| *i == -f));
+    assert!(cell.iter().chain(&output).all(|&b| b == 0.0));
+    // exp(b_f) is uniform between 1 and 49: mean 25, deviation 48/√12.
+    let spans: Vec<f64> = forget.iter().map(|b| b.exp()).collect();
+    let mean = spans.iter().sum::<f64>() / 1000.0;
+    assert!(
+        (mean - 25.0).abs() < 4.0 * 48.0 / 12f64.sqrt() / 1000f64.sqrt(),
+        "{mean}"
+    );
+    assert!(spans.iter().all(|span| (0.999..=49.001).contains(span)));
+    // Where `f = 1 - i` the input gate's bias says it all.
+    assert_eq!(bias(init(), true, 0), input);
+    assert!(bias(init(), true, 1).iter().all(|&b| b == 0.0));
+}
+
+#[test]
+fn a_coupled_input_gate_opens_as_little_as_the_forget_gate_would() {
+    assert!(
+        bias(InitConfig::default(), false, 1)
+            .iter()
+            .all(|&b| b == 1.0)
+    );
+    assert!(
+        bias(InitConfig::default(), true, 0)
+            .iter()
+            .all(|&b| b == -1.0)
+    );
+}
+
+/// PyTorch's two biases are uniform in ±1/√H each; their sum has the variance 2/(3H).
+#[test]
+fn biases_as_pytorch_begins() {
+    for gate in 0..4 {
+        let values = bias(InitConfig::pytorch(), false, gate);
+        let variance = values.iter().map(|b| b * b).sum::<f64>() / 1000.0;
+        assert!(
+            (variance * 3.0 * 1000.0 / 2.0 - 1.0).abs() < 0.2,
+            "{variance}"
+        );
+    }
+}
+
+/// Keras: Glorot's bound over `D` and `4H`, and `W_hhᵀ [H, 4H]` with orthonormal rows.
+#[test]
+fn weights_as_keras_begins() {
+    let config = ScratchLstmConfig::new(33, 67).with_init(InitConfig::keras());
+    let lstm = config.init_with(&Key::new(3), &device());
+    let cell = &lstm.layers[0].forward;
+    let Values { values, .. } = cell.weight_ih.val().into();
+    let bound = (6.0 / (33.0 + 4.0 * 67.0f64)).sqrt();
+    let largest = values.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    assert!(
+        largest <= bound && largest > 0.99 * bound,
+        "{largest} of {bound}"
+    );
+    let weight = cell.weight_hh.val();
+    let Values { values, .. } = weight.clone().transpose().matmul(weight).into();
+    for (place, product) in values.into_iter().enumerate() {
+        let expected = if place % 68 == 0 { 1.0 } else { 0.0 };
+        assert!((product - expected).abs() < 1e-5, "{place}: {product}");
+    }
+}
+
+/// What is learned besides begins so that the LSTM is the plain one.
+#[test]
+fn peepholes_gains_and_initial_states_begin_neutral() {
+    let mut config = config().with_learned_state(true);
+    config.cell.peepholes = true;
+    let with = config.init_with(&Key::new(3), &device());
+    let without = self::config().init_with(&Key::new(3), &device());
+    let input = || Tensor::<3>::ones([3, 7, 5], &device());
+    let run = |lstm: &ScratchLstm| Values::from(lstm.forward(input(), None).0);
+    assert_eq!(run(&with).shape, run(&without).shape);
+    let (found, expected) = (run(&with), run(&without));
+    for (found, expected) in found.values.iter().zip(&expected.values) {
+        assert!((found - expected).abs() < 1e-6);
+    }
+    config.cell.layer_norm = true;
+    let lstm = config.init_with(&Key::new(3), &device());
+    for (name, Values { values, .. }) in parameters(&lstm) {
+        let expected = match name.rsplit('.').next().unwrap() {
+            "peephole" | "cell_bias" => 0.0,
+            "input" | "hidden" | "cell" if name.contains("layer_norm") => 1.0,
+            "hidden" | "cell" => 0.0,
+            _ => continue,
+        };
+        assert!(values.iter().all(|&x| x == expected), "{name}");
+    }
 }

@@ -4,6 +4,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use scratch_lstm::Key;
+use scratch_lstm::config::{CellConfig, InitConfig, LayerConnection, RegularizationConfig};
 use scratch_tests::probe::{parameters, parameters_without_gradient};
 use scratch_tests::runs::{
     WINDOWS, checkpoints, everything, fit, model, plain, resumed, train_data, trained, valid_data,
@@ -13,7 +14,7 @@ use scratch_tests::{Named, Tolerance, assert_all_close, assert_all_same, device}
 use scratch_train::data::{
     ForecastBatch, Generated, LabelledBatch, SequenceData, Start, TextBatch, Window,
 };
-use scratch_train::models::{CharLmConfig, ClassifierConfig, ForecasterConfig};
+use scratch_train::models::{CharLmConfig, ClassifierConfig, ForecasterConfig, LstmSettings};
 use scratch_train::progress::Validation;
 use scratch_train::{
     Callback, Checkpoint, Ending, SequenceModel, TrainError, Trainer, TrainingConfig,
@@ -72,6 +73,7 @@ fn every_parameter_has_a_gradient_and_moves() {
         num_layers: 2,
         dropout: 0.2,
         label_smoothing: 0.1,
+        lstm: every_setting(),
     };
     let model = config.try_init(7, &key, &device).unwrap();
     check_moves("character model", model, |device| TextBatch {
@@ -83,6 +85,7 @@ fn every_parameter_has_a_gradient_and_moves() {
         d_hidden: 5,
         num_layers: 2,
         dropout: 0.2,
+        lstm: every_setting(),
     };
     let model = config.try_init(2, 3, &key, &device).unwrap();
     check_moves("forecaster", model, |device| ForecastBatch {
@@ -98,6 +101,7 @@ fn every_parameter_has_a_gradient_and_moves() {
         bidirectional: true,
         dropout: 0.2,
         label_smoothing: 0.1,
+        lstm: every_setting(),
     };
     let model = config.try_init(7, 4, &key, &device).unwrap();
     check_moves("classifier", model, |device| LabelledBatch {
@@ -105,6 +109,40 @@ fn every_parameter_has_a_gradient_and_moves() {
         lengths: vec![3, 2],
         labels: integers(&[0, 3], [2], device),
     });
+}
+
+/// An LSTM with all that has parameters or goes into the loss.
+fn every_setting() -> LstmSettings {
+    LstmSettings {
+        d_proj: Some(4),
+        connection: LayerConnection::Residual,
+        learned_state: true,
+        cell: CellConfig {
+            peepholes: true,
+            layer_norm: true,
+            ..CellConfig::default()
+        },
+        regularization: RegularizationConfig {
+            activation_penalty: 1e-2,
+            temporal_activation_penalty: 1e-2,
+            zoneout_hidden: 0.1,
+            weight_dropout: 0.1,
+            ..RegularizationConfig::default()
+        },
+        init: InitConfig::keras(),
+    }
+}
+
+#[test]
+fn dropout_between_layers_has_one_place() {
+    let mut config = CharLmConfig::default();
+    config.lstm.regularization.dropout = 0.1;
+    let error = config.try_init(7, &Key::new(1), &device()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "invalid configuration: `lstm.regularization.dropout` must be 0 here: the model's \
+         `dropout` is it, found 0.1"
+    );
 }
 
 /// Windows of different numbers of rows weigh as much as they have targets.

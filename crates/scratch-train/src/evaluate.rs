@@ -55,7 +55,7 @@ pub fn evaluate_with<M: SequenceModel>(
     let mut sums: BTreeMap<String, f64> = BTreeMap::new();
     for index in 0..data.windows() {
         let window = data.window(0, index, device);
-        let output = model.step(&window.batch, enter(&window.start, carried), &key);
+        let output = model.step(&window.batch, enter(model, &window.start, carried), &key);
         let weight = output.targets as f64;
         targets += weight;
         loss += weight * output.loss.clone().into_scalar::<f64>();

@@ -25,6 +25,12 @@ pub trait SequenceModel: Module {
         key: &Key,
     ) -> StepOutput<Self::State>;
 
+    /// The state with the rows marked `true` as a sequence starts: zeros, unless the model has
+    /// learned something else.
+    fn restart(&self, state: Self::State, rows: &[bool]) -> Self::State {
+        state.reset_rows(rows)
+    }
+
     /// Task metrics of one window as sums over its targets, by name; the loop divides by the
     /// number of targets. `valid_<name>` in reports.
     fn measure(

@@ -27,7 +27,7 @@ pub(crate) fn train_window<M: SequenceModel>(
     carried: Option<M::State>,
     key: &Key,
 ) -> TrainedWindow<M::State> {
-    let state = enter(&window.start, carried);
+    let state = enter(model, &window.start, carried);
     let output = model.step(&window.batch, state, key);
     let loss = output.loss.clone().inner();
     let grads = GradientsParams::from_grads(output.loss.backward(), model);
@@ -40,10 +40,14 @@ pub(crate) fn train_window<M: SequenceModel>(
 }
 
 /// The state with which a window begins.
-pub(crate) fn enter<S: RecurrentState>(start: &Start, carried: Option<S>) -> Option<S> {
+pub(crate) fn enter<M: SequenceModel>(
+    model: &M,
+    start: &Start,
+    carried: Option<M::State>,
+) -> Option<M::State> {
     match start {
         Start::Fresh => None,
         Start::Continue => carried,
-        Start::Rows(rows) => carried.map(|state| state.reset_rows(rows)),
+        Start::Rows(rows) => carried.map(|state| model.restart(state, rows)),
     }
 }

@@ -3,16 +3,15 @@
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Int, Tensor};
-use scratch_lstm::{
-    ConfigError, ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmConfig, dropout,
-};
+use scratch_lstm::{ConfigError, ForwardOptions, Key, LstmState, ScratchLstm};
 use serde::{Deserialize, Serialize};
 
 use crate::data::TextBatch;
 use crate::loss::{at_least_f32, smoothed_cross_entropy};
 use crate::model::{SequenceModel, StepOutput};
 use crate::models::layers::check_smoothing;
-use crate::models::{embedding, linear};
+use crate::models::lstm::{Shown, penalized, shown};
+use crate::models::{LstmSettings, embedding, linear};
 
 /// Settings of a [`CharLm`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +28,8 @@ pub struct CharLmConfig {
     /// Share of each target that all classes have equal parts of, in training only; see
     /// [`smoothed_cross_entropy`].
     pub label_smoothing: f64,
+    /// The LSTM besides its sizes.
+    pub lstm: LstmSettings,
 }
 
 impl Default for CharLmConfig {
@@ -39,6 +40,7 @@ impl Default for CharLmConfig {
             num_layers: 1,
             dropout: 0.0,
             label_smoothing: 0.0,
+            lstm: LstmSettings::default(),
         }
     }
 }
@@ -69,14 +71,13 @@ impl CharLmConfig {
         device: &Device,
     ) -> Result<CharLm, ConfigError> {
         check_smoothing(self.label_smoothing)?;
-        let lstm = ScratchLstmConfig::new(self.d_embedding, self.d_hidden)
-            .with_num_layers(self.num_layers)
-            .with_dropout(self.dropout)
-            .try_init_with(&key.child("lstm"), device)?;
+        let sizes = [self.d_embedding, self.d_hidden, self.num_layers];
+        let config = self.lstm.config(sizes, self.dropout)?;
+        let lstm = config.try_init_with(&key.child("lstm"), device)?;
         Ok(CharLm {
             embed: embedding(symbols, self.d_embedding, &key.child("embed"), device),
             lstm,
-            head: linear(self.d_hidden, symbols, &key.child("head"), device),
+            head: linear(config.d_output(), symbols, &key.child("head"), device),
             dropout: self.dropout,
             label_smoothing: self.label_smoothing,
         })
@@ -103,10 +104,21 @@ impl CharLm {
         state: Option<LstmState>,
         key: &Key,
     ) -> (Tensor<3>, LstmState) {
+        let (outputs, state, _) = self.read(symbols, state, key);
+        (outputs, state)
+    }
+
+    /// [`predict`](Self::predict), and what the activations add to the loss.
+    fn read(
+        &self,
+        symbols: Tensor<2, Int>,
+        state: Option<LstmState>,
+        key: &Key,
+    ) -> (Tensor<3>, LstmState, Option<Tensor<1>>) {
         let options = ForwardOptions::new().with_state(state).with_key(key);
         let (hidden, state) = self.lstm.forward_with(self.embed.forward(symbols), options);
-        let hidden = dropout(hidden, self.dropout, &key.child("head"));
-        (at_least_f32(self.head.forward(hidden)), state)
+        let Shown { dropped, penalty } = shown(&self.lstm, hidden, self.dropout, key);
+        (at_least_f32(self.head.forward(dropped)), state, penalty)
     }
 }
 
@@ -120,15 +132,20 @@ impl SequenceModel for CharLm {
         state: Option<LstmState>,
         key: &Key,
     ) -> StepOutput<LstmState> {
-        let (outputs, state) = self.predict(batch.inputs.clone(), state, key);
+        let (outputs, state, penalty) = self.read(batch.inputs.clone(), state, key);
         let [rows, steps, symbols] = outputs.dims();
         let logits = outputs.clone().reshape([rows * steps, symbols]);
         let targets = batch.targets.clone().reshape([rows * steps]);
+        let loss = smoothed_cross_entropy(logits, targets, self.label_smoothing);
         StepOutput {
-            loss: smoothed_cross_entropy(logits, targets, self.label_smoothing),
+            loss: penalized(loss, penalty),
             targets: rows * steps,
             outputs,
             state,
         }
+    }
+
+    fn restart(&self, state: LstmState, rows: &[bool]) -> LstmState {
+        self.lstm.restart(state, rows)
     }
 }

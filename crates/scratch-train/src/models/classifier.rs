@@ -3,14 +3,15 @@
 use burn::module::Module;
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Int, Tensor};
-use scratch_lstm::{ConfigError, ForwardOptions, Key, ScratchLstm, ScratchLstmConfig, dropout};
+use scratch_lstm::{ConfigError, ForwardOptions, Key, ScratchLstm, dropout};
 use serde::{Deserialize, Serialize};
 
 use crate::data::LabelledBatch;
 use crate::loss::{at_least_f32, smoothed_cross_entropy};
 use crate::model::{SequenceModel, StepOutput};
 use crate::models::layers::check_smoothing;
-use crate::models::{embedding, linear};
+use crate::models::lstm::penalized;
+use crate::models::{LstmSettings, embedding, linear};
 
 /// Settings of a [`Classifier`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub struct ClassifierConfig {
     /// Share of each target that all classes have equal parts of, in training only; see
     /// [`smoothed_cross_entropy`].
     pub label_smoothing: f64,
+    /// The LSTM besides its sizes.
+    pub lstm: LstmSettings,
 }
 
 impl Default for ClassifierConfig {
@@ -40,6 +43,7 @@ impl Default for ClassifierConfig {
             bidirectional: true,
             dropout: 0.3,
             label_smoothing: 0.0,
+            lstm: LstmSettings::default(),
         }
     }
 }
@@ -71,10 +75,9 @@ impl ClassifierConfig {
         device: &Device,
     ) -> Result<Classifier, ConfigError> {
         check_smoothing(self.label_smoothing)?;
-        let config = ScratchLstmConfig::new(self.d_embedding, self.d_hidden)
-            .with_num_layers(self.num_layers)
-            .with_bidirectional(self.bidirectional)
-            .with_dropout(self.dropout);
+        let sizes = [self.d_embedding, self.d_hidden, self.num_layers];
+        let config = self.lstm.config(sizes, self.dropout)?;
+        let config = config.with_bidirectional(self.bidirectional);
         let lstm = config.try_init_with(&key.child("lstm"), device)?;
         Ok(Classifier {
             embed: embedding(symbols, self.d_embedding, &key.child("embed"), device),
@@ -89,20 +92,32 @@ impl ClassifierConfig {
 impl Classifier {
     /// Logits `[B, classes]`, in f32 at least, of sequences `[B, T]` of these lengths.
     pub fn predict(&self, symbols: Tensor<2, Int>, lengths: &[usize], key: &Key) -> Tensor<2> {
+        self.read(symbols, lengths, key).0
+    }
+
+    /// [`predict`](Self::predict), and what the activations add to the loss.
+    fn read(
+        &self,
+        symbols: Tensor<2, Int>,
+        lengths: &[usize],
+        key: &Key,
+    ) -> (Tensor<2>, Option<Tensor<1>>) {
         let embedded = dropout(
             self.embed.forward(symbols),
             self.dropout,
             &key.child("embed"),
         );
         let options = ForwardOptions::new().with_lengths(lengths).with_key(key);
-        let (_, state) = self.lstm.forward_with(embedded, options);
+        let (output, state) = self.lstm.forward_with(embedded, options);
         // The last layer's directions side by side: [K, B, H] to [B, K*H].
         let directions = self.lstm.config().num_directions();
         let [count, rows, width] = state.hidden.dims();
         let last = state.hidden.narrow(0, count - directions, directions);
         let features = last.swap_dims(0, 1).reshape([rows, directions * width]);
         let features = dropout(features, self.dropout, &key.child("head"));
-        at_least_f32(self.head.forward(features))
+        let trains = output.device().is_autodiff();
+        let penalty = trains.then(|| self.lstm.penalty(&output, &output));
+        (at_least_f32(self.head.forward(features)), penalty.flatten())
     }
 }
 
@@ -111,13 +126,11 @@ impl SequenceModel for Classifier {
     type State = ();
 
     fn step(&self, batch: &LabelledBatch, _state: Option<()>, key: &Key) -> StepOutput<()> {
-        let logits = self.predict(batch.inputs.clone(), &batch.lengths, key);
+        let (logits, penalty) = self.read(batch.inputs.clone(), &batch.lengths, key);
+        let labels = batch.labels.clone();
+        let loss = smoothed_cross_entropy(logits.clone(), labels, self.label_smoothing);
         StepOutput {
-            loss: smoothed_cross_entropy(
-                logits.clone(),
-                batch.labels.clone(),
-                self.label_smoothing,
-            ),
+            loss: penalized(loss, penalty),
             targets: batch.lengths.len(),
             outputs: logits.unsqueeze_dim(1),
             state: (),

@@ -3,16 +3,15 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
-use scratch_lstm::{
-    ConfigError, ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmConfig, dropout,
-};
+use scratch_lstm::{ConfigError, ForwardOptions, Key, LstmState, ScratchLstm};
 use serde::{Deserialize, Serialize};
 
 use crate::data::ForecastBatch;
 use crate::loss::{at_least_f32, mean_squared_error};
 use crate::model::{SequenceModel, StepOutput};
 use crate::models::layers::in_type_of;
-use crate::models::linear;
+use crate::models::lstm::{Shown, penalized, shown};
+use crate::models::{LstmSettings, linear};
 
 /// Settings of a [`Forecaster`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +23,8 @@ pub struct ForecasterConfig {
     pub num_layers: usize,
     /// Dropout between layers and before the head.
     pub dropout: f64,
+    /// The LSTM besides its sizes.
+    pub lstm: LstmSettings,
 }
 
 impl Default for ForecasterConfig {
@@ -32,6 +33,7 @@ impl Default for ForecasterConfig {
             d_hidden: 16,
             num_layers: 1,
             dropout: 0.2,
+            lstm: LstmSettings::default(),
         }
     }
 }
@@ -62,13 +64,17 @@ impl ForecasterConfig {
         key: &Key,
         device: &Device,
     ) -> Result<Forecaster, ConfigError> {
-        let lstm = ScratchLstmConfig::new(columns, self.d_hidden)
-            .with_num_layers(self.num_layers)
-            .with_dropout(self.dropout)
-            .try_init_with(&key.child("lstm"), device)?;
+        let sizes = [columns, self.d_hidden, self.num_layers];
+        let config = self.lstm.config(sizes, self.dropout)?;
+        let lstm = config.try_init_with(&key.child("lstm"), device)?;
         Ok(Forecaster {
             lstm,
-            head: linear(self.d_hidden, horizon * columns, &key.child("head"), device),
+            head: linear(
+                config.d_output(),
+                horizon * columns,
+                &key.child("head"),
+                device,
+            ),
             horizon,
             dropout: self.dropout,
         })
@@ -85,12 +91,24 @@ impl Forecaster {
         state: Option<LstmState>,
         key: &Key,
     ) -> (Tensor<3>, LstmState) {
+        let (outputs, state, _) = self.read(inputs, state, key);
+        (outputs, state)
+    }
+
+    /// [`predict`](Self::predict), and what the activations add to the loss.
+    fn read(
+        &self,
+        inputs: Tensor<3>,
+        state: Option<LstmState>,
+        key: &Key,
+    ) -> (Tensor<3>, LstmState, Option<Tensor<1>>) {
         let options = ForwardOptions::new().with_state(state).with_key(key);
         let read = in_type_of(inputs.clone(), &self.head);
         let (hidden, state) = self.lstm.forward_with(read, options);
-        let hidden = dropout(hidden, self.dropout, &key.child("head"));
+        let Shown { dropped, penalty } = shown(&self.lstm, hidden, self.dropout, key);
         let present = at_least_f32(inputs).repeat_dim(2, self.horizon);
-        (present + at_least_f32(self.head.forward(hidden)), state)
+        let outputs = present + at_least_f32(self.head.forward(dropped));
+        (outputs, state, penalty)
     }
 }
 
@@ -104,16 +122,23 @@ impl SequenceModel for Forecaster {
         state: Option<LstmState>,
         key: &Key,
     ) -> StepOutput<LstmState> {
-        let (outputs, state) = self.predict(batch.inputs.clone(), state, key);
+        let (outputs, state, penalty) = self.read(batch.inputs.clone(), state, key);
         let [_, steps, _] = outputs.dims();
         let counted = steps - batch.skip;
         let outputs = outputs.narrow(1, batch.skip, counted);
         let targets = batch.targets.clone().narrow(1, batch.skip, counted);
         StepOutput {
-            loss: mean_squared_error(outputs.clone(), targets.clone()),
+            loss: penalized(
+                mean_squared_error(outputs.clone(), targets.clone()),
+                penalty,
+            ),
             targets: targets.shape().num_elements(),
             outputs,
             state,
         }
+    }
+
+    fn restart(&self, state: LstmState, rows: &[bool]) -> LstmState {
+        self.lstm.restart(state, rows)
     }
 }
