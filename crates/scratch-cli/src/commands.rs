@@ -43,14 +43,17 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 fn choose_device(args: &DeviceArgs) -> Result<Device, Failure> {
     let chosen = backend::choose(args.backend)?;
     note(&describe(&chosen));
-    lstm_path(&chosen)?;
+    lstm_path(&chosen, &CellConfig::default())?;
     Ok(chosen.device)
 }
 
 /// The device to train on, and the lines that say which it is and why.
-fn choose_device_to_train(args: &DeviceArgs) -> Result<(Device, Vec<String>), Failure> {
+fn choose_device_to_train(
+    args: &DeviceArgs,
+    cell: &CellConfig,
+) -> Result<(Device, Vec<String>), Failure> {
     let chosen = backend::choose(args.backend)?;
-    let path = lstm_path(&chosen)?;
+    let path = lstm_path(&chosen, cell)?;
     let mut lines = vec![describe(&chosen), format!("lstm: {path}")];
     if matches!(
         chosen.backend,
@@ -62,15 +65,9 @@ fn choose_device_to_train(args: &DeviceArgs) -> Result<(Device, Vec<String>), Fa
     Ok((chosen.device, lines))
 }
 
-/// The way the LSTM of every task takes on the device.
-fn lstm_path(chosen: &Chosen) -> Result<Path, Failure> {
-    Path::of(
-        PathChoice::Auto,
-        &chosen.device,
-        DType::F32,
-        &CellConfig::default(),
-    )
-    .map_err(|error| {
+/// The way an LSTM with this cell takes on the device.
+fn lstm_path(chosen: &Chosen, cell: &CellConfig) -> Result<Path, Failure> {
+    Path::of(PathChoice::Auto, &chosen.device, DType::F32, cell).map_err(|error| {
         Failure::input(
             error.to_string(),
             "unset SCRATCH_LSTM_INSTRUCTIONS: the best that the processor has is taken then",

@@ -198,10 +198,24 @@ fn setting_help(field: &str) -> String {
     }
 }
 
+/// The same for the field of an LSTM's settings, which a model has under `model.lstm`, but for those
+/// of the model itself.
+fn lstm_help(field: &str) -> String {
+    let of_model = ["d_hidden", "num_layers", "regularization.dropout"].contains(&field);
+    let nested = ["cell.", "init.", "regularization.", "d_proj", "connection"];
+    if !of_model && nested.iter().any(|start| field.starts_with(start)) {
+        setting_help(&format!("model.lstm.{field}"))
+    } else if field.starts_with("lstm.") {
+        setting_help(&format!("model.{field}"))
+    } else {
+        setting_help(field)
+    }
+}
+
 fn train_help(error: &TrainError) -> String {
     match error {
         TrainError::Config { field, .. } => setting_help(field),
-        TrainError::Lstm(error) => setting_help(error.field),
+        TrainError::Lstm(error) => lstm_help(error.field),
         TrainError::NoData { .. } => "give more data".into(),
         TrainError::Diverged {
             last_good: Some(_), ..

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use scratch_train::RangeTest;
+use scratch_train::models::LstmSettings;
 use scratch_train::report::{self, RangePlot};
 use scratch_train::tasks::{Session, TaskError, classify, forecast, text};
 use serde::Serialize;
@@ -23,6 +24,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: forecast::TASK,
             loss: forecast::LOSS,
             targets: forecast::TARGETS,
+            lstm: |config| &config.model.lstm,
             config: config::forecast(&args)?,
             args: &args.run,
         }
@@ -31,6 +33,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: text::TASK,
             loss: text::LOSS,
             targets: text::TARGETS,
+            lstm: |config| &config.model.lstm,
             config: config::text(&args)?,
             args: &args.run,
         }
@@ -39,6 +42,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: classify::TASK,
             loss: classify::LOSS,
             targets: classify::TARGETS,
+            lstm: |config| &config.model.lstm,
             config: config::classify(&args)?,
             args: &args.run,
         }
@@ -51,6 +55,8 @@ struct Training<'a, C> {
     task: &'static str,
     loss: &'static str,
     targets: &'static str,
+    /// Where its settings have the LSTM's.
+    lstm: fn(&C) -> &LstmSettings,
     config: C,
     args: &'a RunArgs,
 }
@@ -72,7 +78,8 @@ impl<C: Serialize> Training<'_, C> {
                 .map_err(|error| Failure::task(&error, Phase::Preparing))?;
             return self.suggest(&test, plot, output);
         }
-        let (device, lines) = choose_device_to_train(&args.device)?;
+        let cell = &(self.lstm)(&self.config).cell;
+        let (device, lines) = choose_device_to_train(&args.device, cell)?;
         let folder = match &args.out {
             Some(folder) => folder.clone(),
             None => first_free(self.task),
