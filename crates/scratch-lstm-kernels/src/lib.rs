@@ -14,6 +14,7 @@
 //! | `layout.rs`, `buffer.rs` | what is read and how memory is laid out |
 //! | `simd.rs`, `real.rs` | instruction sets; vectors of f32 and f64 |
 //! | `activation.rs`, `cell.rs` | σ and tanh; the gate arithmetic |
+//! | `functions.rs` | activation functions by name |
 //! | `tile.rs` | matrix products: the micro-kernel and its packed operand |
 //! | `plan.rs`, `crew.rs` | how the work is cut, and the threads that do it |
 //! | `forward.rs`, `backward.rs`, `weights.rs` | the passes over a sequence; the weights' gradients |
@@ -29,6 +30,7 @@ mod cell;
 mod crew;
 mod direct;
 mod forward;
+mod functions;
 pub mod gates;
 mod layout;
 mod plan;
@@ -41,6 +43,7 @@ mod weights;
 pub use backward::{Cotangents, Gradients, Wanted, backward};
 pub use buffer::release_memory;
 pub use forward::{Inputs, Outputs, Saved, forward};
+pub use functions::{Activation, Activations};
 pub use layout::{Series, Sizes, Walk};
 pub use plan::{Keep, Plan};
 pub use real::Real;
