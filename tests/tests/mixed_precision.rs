@@ -157,6 +157,7 @@ fn forecasters_and_classifiers() {
         d_hidden: 11,
         num_layers: 2,
         dropout: 0.2,
+        ..ForecasterConfig::default()
     };
     let model = config.try_init(2, 3, &key, &device()).unwrap();
     let state = check("forecaster", model, |device| ForecastBatch {
@@ -173,6 +174,7 @@ fn forecasters_and_classifiers() {
         bidirectional: true,
         dropout: 0.2,
         label_smoothing: 0.1,
+        ..ClassifierConfig::default()
     };
     let model = config.try_init(7, 4, &key, &device()).unwrap();
     check("classifier", model, |device| LabelledBatch {

@@ -4,9 +4,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use burn::module::Module;
 use burn::tensor::{DType, Tensor, TensorData};
+use scratch_lstm::config::{Activation, Activations, CellConfig, LayerConnection};
 use scratch_lstm::{LstmState, LstmStream, ScratchLstmConfig, StreamError};
-use scratch_tests::{Case, Tolerance, Values, assert_close};
+use scratch_tests::{Case, Tolerance, Values, assert_close, device};
 
 /// Counts what this thread allocates; other tests run beside it.
 struct Counting;
@@ -40,11 +42,11 @@ fn run(stream: &mut LstmStream, case: &Case) -> Values {
     let mut outputs = Vec::new();
     for step in input.values.chunks(stream.d_input()) {
         let step: Vec<f32> = step.iter().map(|&x| x as f32).collect();
-        let mut output = vec![f32::NAN; stream.d_hidden()];
+        let mut output = vec![f32::NAN; stream.d_output()];
         stream.step(&step, &mut output);
         outputs.extend(output.into_iter().map(f64::from));
     }
-    Values::new([1, case.steps, stream.d_hidden()], outputs)
+    Values::new([1, case.steps, stream.d_output()], outputs)
 }
 
 #[test]
@@ -72,19 +74,87 @@ fn steps_are_the_sequence() {
     }
 }
 
+/// Every variant by itself, and many at once.
+fn variants() -> Vec<ScratchLstmConfig> {
+    let base = || ScratchLstmConfig::new(5, 11).with_num_layers(3);
+    let cell = |set: fn(&mut CellConfig)| {
+        let mut config = base();
+        set(&mut config.cell);
+        config
+    };
+    let mut kept = base();
+    kept.regularization.zoneout_hidden = 0.3;
+    kept.regularization.zoneout_cell = 0.2;
+    let mut all = base()
+        .with_projection(6)
+        .with_connection(LayerConnection::Skip)
+        .with_learned_state(true)
+        .with_regularization(kept.regularization.clone());
+    all.cell = CellConfig {
+        peepholes: true,
+        clip_gates: Some(1.5),
+        clip_cell: Some(0.9),
+        layer_norm: true,
+        ..CellConfig::default()
+    };
+    let mut hard = all.clone();
+    hard.cell.coupled = true;
+    hard.cell.activations = Activations {
+        gate: Activation::HardSigmoid {
+            alpha: 0.2,
+            beta: 0.5,
+        },
+        cell: Activation::Softsign,
+        hidden: Activation::LeakyRelu { alpha: 0.1 },
+    };
+    vec![
+        base().with_projection(6),
+        base().with_connection(LayerConnection::Residual),
+        base().with_connection(LayerConnection::Skip),
+        base().with_learned_state(true),
+        base().with_bias(false),
+        cell(|cell| cell.peepholes = true),
+        cell(|cell| cell.coupled = true),
+        cell(|cell| cell.clip_gates = Some(0.8)),
+        cell(|cell| cell.clip_cell = Some(0.5)),
+        cell(|cell| cell.layer_norm = true),
+        kept,
+        all,
+        hard,
+    ]
+}
+
+#[test]
+fn steps_of_every_variant_are_the_sequence() {
+    let tolerance = Tolerance::of(DType::F32).times(4.0);
+    for config in variants() {
+        let case = Case::new(config).with_sizes(1, 9);
+        // Outside of training, where zoneout has no masks.
+        let lstm = case.lstm().valid();
+        let mut stream = lstm.stream();
+        let (output, after) = lstm.forward(case.sequence().input.inner(), None);
+        let what = format!("{case}, {:?}", case.config.cell);
+        assert_close(&what, run(&mut stream, &case), output, tolerance);
+        let state = stream.state(&device());
+        assert_close(&what, state.hidden, after.hidden, tolerance);
+        assert_close(&what, state.cell, after.cell, tolerance);
+    }
+}
+
 #[test]
 fn a_step_allocates_nothing() {
-    for d_hidden in [11, 64, 300] {
-        let config = ScratchLstmConfig::new(5, d_hidden).with_num_layers(2);
+    let sizes =
+        [11, 64, 300].map(|d_hidden| ScratchLstmConfig::new(5, d_hidden).with_num_layers(2));
+    for config in sizes.into_iter().chain(variants()) {
         let lstm = Case::new(config).lstm();
         let mut stream = lstm.stream();
-        let (input, mut output) = ([0.5; 5], vec![0.0; d_hidden]);
+        let (input, mut output) = ([0.5; 5], vec![0.0; stream.d_output()]);
         stream.step(&input, &mut output);
         let before = ALLOCATIONS.get();
         for _ in 0..100 {
             stream.step(&input, &mut output);
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "H = {d_hidden}");
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{:?}", lstm.config());
     }
     // The counter counts.
     let before = ALLOCATIONS.get();

@@ -6,23 +6,28 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::buffer::{Buffer, Pointer};
-use crate::cell::{self, Known};
+use crate::cell::{self, Extra};
 use crate::crew;
-use crate::forward::{Forward, Inputs, Saved, Segment, State, cut_down, fill_up};
-use crate::gates::COUNT;
+use crate::forward::{Forward, Inputs, NormPointers, Norms, Saved, Segment, State};
+use crate::gates::{COUNT, Gate};
 use crate::layout::{Layout, Series, Sizes, Walk, distances};
+use crate::options::{Options, cut_down, fill_up};
 use crate::plan::{Keep, Plan, Split};
 use crate::real::Real;
-use crate::tile::store_first;
-use crate::tile::{Epilogue, PANEL, Packed, PackedSizes, load, load_first, multiply, share, store};
-use crate::weights::{WeightGradients, WeightSums};
+use crate::rows::{RowStepBack, known, store_deltas};
+use crate::sums::{RowSumPointers, RowSums};
+use crate::tile::{
+    Epilogue, PANEL, Packed, PackedSizes, Product, Rows, StoreRows, load, load_first, multiply,
+    share, store, write_product,
+};
+use crate::weights::{LEFT_ROW, Projected, WeightGradients, WeightSums};
 
 /// The gradients of what the forward pass wrote; absent ones are zero.
 #[derive(Debug, Clone, Copy)]
 pub struct Cotangents<'a, T> {
-    /// `[B, T, H]`
+    /// `[B, T, P]`
     pub output: Option<Series<'a, T>>,
-    /// `[B, H]`
+    /// `[B, P]`
     pub hidden: Option<&'a [T]>,
     /// `[B, H]`
     pub cell: Option<&'a [T]>,
@@ -37,29 +42,54 @@ pub struct Wanted {
     pub weight_ih: bool,
     /// Of the weights on the hidden state.
     pub weight_hh: bool,
+    /// Of the projection; nothing without one.
+    pub weight_hr: bool,
     /// Of the bias.
     pub bias: bool,
+    /// Of the peepholes; nothing without them.
+    pub peephole: bool,
+    /// Of the gains and the bias of layer normalization; nothing without it.
+    pub layer_norm: bool,
     /// Of the hidden state before the first step.
     pub h0: bool,
     /// Of the cell state before the first step.
     pub c0: bool,
 }
 
-/// The gradients that are wanted, row by row without gaps.
+/// The gradients that are wanted and that the cell has, row by row without gaps.
 #[derive(Debug)]
 pub struct Gradients<T> {
     /// `[B, T, D]`, or `[T, B, D]` without `batch_first`.
     pub x: Option<Vec<T>>,
     /// `[4H, D]`
     pub weight_ih: Option<Vec<T>>,
-    /// `[4H, H]`
+    /// `[4H, P]`
     pub weight_hh: Option<Vec<T>>,
+    /// `[P, H]`
+    pub weight_hr: Option<Vec<T>>,
     /// `[4H]`
     pub bias: Option<Vec<T>>,
-    /// `[B, H]`
+    /// `[3H]`
+    pub peephole: Option<Vec<T>>,
+    /// As [`LayerNorm`](crate::LayerNorm).
+    pub layer_norm: Option<LayerNormGradients<T>>,
+    /// `[B, P]`
     pub h0: Option<Vec<T>>,
     /// `[B, H]`
     pub c0: Option<Vec<T>>,
+}
+
+/// The gradients of layer normalization.
+#[derive(Debug)]
+pub struct LayerNormGradients<T> {
+    /// Of the gains of what the input adds to the gates, `[4H]`.
+    pub input: Vec<T>,
+    /// Of the gains of what the hidden state adds to the gates, `[4H]`.
+    pub hidden: Vec<T>,
+    /// Of the gains of the cell state that is shown, `[H]`.
+    pub cell: Vec<T>,
+    /// Of what is added to it, `[H]`.
+    pub cell_bias: Vec<T>,
 }
 
 /// Walks back over the whole sequence. `output` is what the forward pass wrote.
@@ -77,21 +107,29 @@ pub fn backward<T: Real>(
     let plan = saved.plan;
     let sizes = inputs.sizes;
     check(inputs, &output, &saved, &cotangents);
-    let backward = Backward::new(inputs, plan, wanted);
-    let layout = backward.layout;
-    let carried = |of: Option<&[T]>| match of {
-        Some(rows) => fill_up(layout, sizes.batch, rows),
-        None => Buffer::zeros(sizes.batch * layout.state_row()),
+    let Sizes {
+        batch,
+        d_hidden,
+        d_output,
+        ..
+    } = sizes;
+    let layout = Layout::new(d_hidden, d_output, plan.set.lanes::<T>());
+    let options = Options::new(&inputs.cell, inputs.bias, layout, plan.set);
+    let backward = Backward::new(inputs, &options, plan, wanted);
+    let carried = |of: Option<&[T]>, width: usize| match of {
+        Some(rows) => fill_up(layout.lanes, width, rows),
+        None => Buffer::zeros(batch * width.next_multiple_of(layout.lanes)),
     };
-    let mut held = carried(cotangents.hidden);
-    let mut d_cell = carried(cotangents.cell);
+    let mut held = carried(cotangents.hidden, d_output);
+    let mut d_cell = carried(cotangents.cell, d_hidden);
     let mut x = wanted
         .x
-        .then(|| vec![T::default(); sizes.batch * sizes.steps * sizes.d_input]);
+        .then(|| vec![T::default(); batch * sizes.steps * sizes.d_input]);
     let mut sums = WeightSums::new(inputs, output, layout, plan, wanted);
+    let mut row_sums = RowSums::new(&options, layout, batch, wanted);
 
     // Forward again, for segments that were not kept.
-    let again = (plan.keep == Keep::Boundaries).then(|| Forward::new(inputs, plan));
+    let again = (plan.keep == Keep::Boundaries).then(|| Forward::new(inputs, &options, plan));
     let mut boundaries = saved.boundaries;
     let mut segments = saved.segments;
     let mut later: Option<Segment<T>> = None;
@@ -101,18 +139,20 @@ pub fn backward<T: Real>(
         let mut segment = match &again {
             None => segments.pop().expect("all segments are kept"),
             Some(forward) => {
-                let mut segment = Segment::new(layout, sizes.batch, visits.len());
+                let mut segment = Segment::new(&options, layout, batch, visits.len());
                 forward.run_segment(
                     visits.clone(),
                     &mut before,
-                    &mut State::new(layout, sizes.batch),
-                    &mut segment.gates,
-                    Some(&mut segment.cells),
+                    &mut State::new(layout, batch),
+                    &mut segment,
+                    true,
                     None,
                 );
                 segment
             }
         };
+        let mut room = (!options.is_plain)
+            .then(|| Room::new(layout, batch, visits.len(), sums.wants_projected()));
         let run = SegmentRun {
             backward: &backward,
             first: visits.start,
@@ -120,39 +160,49 @@ pub fn backward<T: Real>(
             is_last: visits.end == sizes.steps,
             gates: segment.gates.pointer(),
             cells: segment.cells.pointer(),
+            norms: segment.norms.as_mut().map(Norms::pointers),
             cell_before: before.cell.pointer(),
-            later: later.as_mut().map(|later| later.gates.pointer()),
+            later: later.as_mut().map(Segment::recurrent_deltas),
             held: held.pointer(),
             d_cell: d_cell.pointer(),
             d_output: cotangents.output,
+            row_sums: row_sums.pointers(),
+            room: room.as_mut().map(Room::pointers),
         };
         run.step_back();
         if let Some(x) = &mut x {
             run.input_gradient(Pointer::of(x));
         }
-        sums.add(visits, &segment);
+        row_sums.add_up();
+        let projected = room.as_ref().and_then(Room::projected);
+        sums.add(visits, &segment, projected);
         later = Some(segment);
     }
 
     let h0 = wanted.h0.then(|| {
-        let first = later.as_ref().map(|segment| &segment.gates);
-        backward.hidden_gradient(first.expect("at least one step"), &held)
+        let first = later.as_mut().expect("at least one step");
+        backward.hidden_gradient(first.recurrent_deltas(), &held)
     });
     let c0 = wanted.c0.then(|| {
-        let mut rows = vec![T::default(); sizes.batch * sizes.d_hidden];
-        cut_down(layout, &d_cell, &mut rows);
+        let mut rows = vec![T::default(); batch * d_hidden];
+        cut_down(layout.lanes, d_hidden, &d_cell, &mut rows);
         rows
     });
     let WeightGradients {
         weight_ih,
         weight_hh,
+        weight_hr,
         bias,
     } = sums.finish();
+    let (peephole, layer_norm) = row_sums.finish();
     Gradients {
         x,
         weight_ih,
         weight_hh,
+        weight_hr,
         bias,
+        peephole,
+        layer_norm,
         h0,
         c0,
     }
@@ -169,6 +219,7 @@ fn check<T: Real>(
         batch,
         steps,
         d_hidden,
+        d_output,
         ..
     } = inputs.sizes;
     assert_eq!(saved.sizes, inputs.sizes, "sizes of the forward pass");
@@ -177,10 +228,11 @@ fn check<T: Real>(
         .into_iter()
         .flatten()
     {
-        assert_eq!(series.shape(), [batch, steps, d_hidden], "output, gradient");
+        assert_eq!(series.shape(), [batch, steps, d_output], "output, gradient");
     }
-    for state in [cotangents.hidden, cotangents.cell].into_iter().flatten() {
-        assert_eq!(state.len(), batch * d_hidden, "gradient of a final state");
+    for (state, width) in [(cotangents.hidden, d_output), (cotangents.cell, d_hidden)] {
+        let found = state.map_or(batch * width, <[T]>::len);
+        assert_eq!(found, batch * width, "gradient of a final state");
     }
 }
 
@@ -188,60 +240,152 @@ fn check<T: Real>(
 #[derive(Debug)]
 struct Backward<'a, T> {
     inputs: &'a Inputs<'a, T>,
+    options: &'a Options<'a, T>,
     plan: Plan,
     layout: Layout,
-    /// From gates to hidden units.
+    /// From gates to hidden states.
     weight_hh: Packed<T>,
+    /// From hidden states to what the cell shows.
+    weight_hr: Option<Packed<T>>,
     /// From gates to the input.
     weight_ih: Option<Packed<T>>,
 }
 
 impl<'a, T: Real> Backward<'a, T> {
-    fn new(inputs: &'a Inputs<'a, T>, plan: Plan, wanted: Wanted) -> Self {
+    fn new(
+        inputs: &'a Inputs<'a, T>,
+        options: &'a Options<'a, T>,
+        plan: Plan,
+        wanted: Wanted,
+    ) -> Self {
         let Sizes {
-            d_input, d_hidden, ..
+            d_input,
+            d_hidden,
+            d_output,
+            ..
         } = inputs.sizes;
-        let layout = Layout::new(d_hidden, plan.set.lanes::<T>());
-        let pack = |weight: &[T], width: usize| {
-            assert_eq!(weight.len(), COUNT * d_hidden * width);
+        let layout = Layout::new(d_hidden, d_output, plan.set.lanes::<T>());
+        let pack = |weight: &[T], depth: usize, width: usize, row_at: &RowAt| {
             let sizes = PackedSizes {
-                depth: layout.gates_row(),
+                depth,
                 vectors: width.div_ceil(layout.lanes),
                 widest: PANEL,
                 lanes: layout.lanes,
             };
             let chunks = plan.chunks(weight.len());
-            // SAFETY: the rows of a weight are `width` numbers each.
-            unsafe {
-                Packed::from_rows(sizes, chunks, width, |place| {
-                    let row = layout.weight_row_at(place)?;
-                    Some(weight[row * width..].as_ptr())
-                })
-            }
+            let row = |place| Some(weight[row_at(place)? * width..][..width].as_ptr());
+            // SAFETY: as the slices show, rows are `width` numbers each.
+            unsafe { Packed::from_rows(sizes, chunks, width, row, |_| None) }
         };
+        let of_forget = Gate::Forget.offset(d_hidden)..Gate::Forget.offset(d_hidden) + d_hidden;
+        let gate_row = |place| {
+            let row = layout.weight_row_at(place)?;
+            // A coupled forget gate has no gradient, whatever its weights are.
+            (!options.coupled || !of_forget.contains(&row)).then_some(row)
+        };
+        let depth = layout.gates_row();
         Self {
             inputs,
+            options,
             plan,
             layout,
-            weight_hh: pack(inputs.weight_hh, d_hidden),
-            weight_ih: wanted.x.then(|| pack(inputs.weight_ih, d_input)),
+            weight_hh: pack(inputs.weight_hh, depth, d_output, &gate_row),
+            weight_hr: (inputs.cell.weight_hr)
+                .map(|weight| pack(weight, d_output, d_hidden, &Some)),
+            weight_ih: (wanted.x).then(|| pack(inputs.weight_ih, depth, d_input, &gate_row)),
         }
     }
 
     /// The gradient of the state before the first step, from that of its gates and what rows that
     /// never began still hold.
-    fn hidden_gradient(&self, gates: &Buffer<T>, held: &Buffer<T>) -> Vec<T> {
+    fn hidden_gradient(&self, deltas: Pointer<T>, held: &Buffer<T>) -> Vec<T> {
         let Sizes {
-            batch, d_hidden, ..
+            batch, d_output, ..
         } = self.inputs.sizes;
-        let mut rows = vec![T::default(); batch * d_hidden];
+        let mut rows = vec![T::default(); batch * d_output];
         self.plan.set.run(ToHidden {
             backward: self,
-            gates: gates.source(),
+            deltas,
             held: held.source(),
             to: Pointer::of(&mut rows),
         });
         rows
+    }
+}
+
+/// The row of a weight that belongs to a place on the left side; `None` where there is none.
+type RowAt<'a> = dyn Fn(usize) -> Option<usize> + Sync + 'a;
+
+impl<T: Real> Segment<T> {
+    /// The gradients of what the hidden state adds to the gates.
+    fn recurrent_deltas(&mut self) -> Pointer<T> {
+        match &mut self.norms {
+            Some(norms) => norms.hidden.pointer(),
+            None => self.gates.pointer(),
+        }
+    }
+}
+
+/// Room for a segment of cells that have something besides the four gates.
+struct Room<T> {
+    /// The gradients of new hidden states: of one step, or of all for the gradient of a projection.
+    d_hidden: Buffer<T>,
+    d_hidden_row: usize,
+    /// Between two steps of `d_hidden`; 0 if they have the same room.
+    of_step: usize,
+    /// The gradients of what the cells show, where a projection lies in between.
+    d_shown: Buffer<T>,
+    scratch: Buffer<T>,
+    /// What the cells show, for the gradient of a projection.
+    shown: Option<Buffer<T>>,
+}
+
+/// Where it lies.
+#[derive(Clone, Copy)]
+struct RoomPointers<T> {
+    d_hidden: Pointer<T>,
+    d_hidden_row: usize,
+    of_step: usize,
+    d_shown: Pointer<T>,
+    scratch: Pointer<T>,
+    shown: Option<Pointer<T>>,
+}
+
+impl<T: Real> Room<T> {
+    fn new(layout: Layout, batch: usize, steps: usize, wants_projected: bool) -> Self {
+        let d_hidden_row = layout.hidden_row().next_multiple_of(LEFT_ROW);
+        let of_step = if wants_projected {
+            batch * d_hidden_row
+        } else {
+            0
+        };
+        Self {
+            d_hidden: Buffer::zeros(batch * d_hidden_row + (steps - 1) * of_step),
+            d_hidden_row,
+            of_step,
+            d_shown: Buffer::new(batch * layout.state_row()),
+            scratch: Buffer::new(3 * batch * layout.state_row()),
+            shown: wants_projected.then(|| Buffer::new(steps * batch * layout.state_row())),
+        }
+    }
+
+    fn pointers(&mut self) -> RoomPointers<T> {
+        RoomPointers {
+            d_hidden: self.d_hidden.pointer(),
+            d_hidden_row: self.d_hidden_row,
+            of_step: self.of_step,
+            d_shown: self.d_shown.pointer(),
+            scratch: self.scratch.pointer(),
+            shown: self.shown.as_mut().map(Buffer::pointer),
+        }
+    }
+
+    fn projected(&self) -> Option<Projected<'_, T>> {
+        Some(Projected {
+            d_hidden: &self.d_hidden,
+            d_hidden_row: self.d_hidden_row,
+            shown: self.shown.as_ref()?,
+        })
     }
 }
 
@@ -254,40 +398,51 @@ struct SegmentRun<'a, T> {
     is_last: bool,
     gates: Pointer<T>,
     cells: Pointer<T>,
+    norms: Option<NormPointers<T>>,
     /// Cell states before the segment.
     cell_before: Pointer<T>,
-    /// The gradients of the gates of the segment behind it.
+    /// The gradients of what hidden states add to the gates of the segment behind it.
     later: Option<Pointer<T>>,
-    /// Gradients of hidden states that pass a step by: those of the final state, and of rows
-    /// that have ended.
+    /// Gradients of hidden states that pass a step by: those of the final state, of rows that lack
+    /// the step, and of what zoneout keeps.
     held: Pointer<T>,
     d_cell: Pointer<T>,
     d_output: Option<Series<'a, T>>,
+    row_sums: RowSumPointers<T>,
+    room: Option<RoomPointers<T>>,
 }
 
 impl<T: Real> SegmentRun<'_, T> {
     fn step_back(&self) {
-        let backward = self.backward;
-        let sizes = backward.inputs.sizes;
-        let panels = backward.weight_hh.panels().count();
-        let set = backward.plan.set;
-        match backward.plan.split(sizes, self.steps, panels) {
+        let Backward {
+            inputs,
+            options,
+            plan,
+            ref weight_hh,
+            ..
+        } = *self.backward;
+        let batch = inputs.sizes.batch;
+        let panels = weight_hh.panels().count();
+        let step = |steps: Range<usize>, rows: Range<usize>, panels: Range<usize>| {
+            let steps = StepsBack {
+                segment: self,
+                steps,
+                rows,
+                panels,
+            };
+            if options.is_plain {
+                plan.set.run(PlainStepsBack(steps));
+            } else {
+                plan.set.run(RowStepsBack(steps));
+            }
+        };
+        match plan.split(inputs.sizes, self.steps, panels, options.whole_rows()) {
             Split::Rows(chunks) => crew::run(1, chunks, |_, chunk| {
-                set.run(StepsBack {
-                    segment: self,
-                    steps: 0..self.steps,
-                    rows: share(sizes.batch, chunks, chunk),
-                    panels: 0..panels,
-                });
+                step(0..self.steps, share(batch, chunks, chunk), 0..panels);
             }),
             Split::Units(chunks) => crew::run(self.steps, chunks, |phase, chunk| {
-                let step = self.steps - 1 - phase;
-                set.run(StepsBack {
-                    segment: self,
-                    steps: step..step + 1,
-                    rows: 0..sizes.batch,
-                    panels: share(panels, chunks, chunk),
-                });
+                let number = self.steps - 1 - phase;
+                step(number..number + 1, 0..batch, share(panels, chunks, chunk));
             }),
         }
     }
@@ -312,25 +467,73 @@ impl<T: Real> SegmentRun<'_, T> {
         });
     }
 
+    fn time(&self, step: usize) -> usize {
+        let inputs = self.backward.inputs;
+        inputs.walk.time(self.first + step, inputs.sizes.steps)
+    }
+
+    /// The first row of a step.
+    fn first_row(&self, step: usize) -> usize {
+        step * self.backward.inputs.sizes.batch
+    }
+
     /// Gates, or their gradients, of the rows at a step.
     unsafe fn gates_at(&self, step: usize) -> Pointer<T> {
         let row = self.backward.layout.gates_row();
-        unsafe {
-            self.gates
-                .add(step * self.backward.inputs.sizes.batch * row)
+        unsafe { self.gates.add(self.first_row(step) * row) }
+    }
+
+    /// Whether no step lies behind this one.
+    fn is_end(&self, step: usize) -> bool {
+        self.is_last && step + 1 == self.steps
+    }
+
+    /// The gradients of what the hidden states after a step add to gates: those of the next step;
+    /// they are not read at the end.
+    unsafe fn next_deltas(&self, step: usize) -> Pointer<T> {
+        let row = self.backward.layout.gates_row();
+        let deltas = self.norms.map_or(self.gates, |norms| norms.hidden);
+        if step + 1 < self.steps {
+            unsafe { deltas.add(self.first_row(step + 1) * row) }
+        } else {
+            self.later.unwrap_or(deltas)
         }
     }
 
     unsafe fn cell_after(&self, step: usize) -> Pointer<T> {
         let row = self.backward.layout.state_row();
-        unsafe {
-            self.cells
-                .add(step * self.backward.inputs.sizes.batch * row)
+        unsafe { self.cells.add(self.first_row(step) * row) }
+    }
+
+    unsafe fn cell_before(&self, step: usize) -> Pointer<T> {
+        match step {
+            0 => self.cell_before,
+            _ => unsafe { self.cell_after(step - 1) },
+        }
+    }
+
+    /// How the gradients of hidden states come together at a step.
+    fn arrive<const PLAIN: bool>(&self, step: usize) -> Arrive<'_, T, PLAIN> {
+        let Backward {
+            inputs,
+            options,
+            layout,
+            ..
+        } = *self.backward;
+        let passes = inputs.walk.has_gaps() || (!PLAIN && options.keeps_hidden());
+        Arrive {
+            walk: inputs.walk,
+            batch: inputs.sizes.batch,
+            time: self.time(step),
+            layout,
+            options,
+            held: (self.is_end(step) || passes).then_some(self.held),
+            d_output: self.d_output,
         }
     }
 }
 
-/// Steps back through some rows and units of a segment.
+/// Some steps, rows and units of a segment.
 struct StepsBack<'a, T> {
     segment: &'a SegmentRun<'a, T>,
     steps: Range<usize>,
@@ -338,47 +541,41 @@ struct StepsBack<'a, T> {
     panels: Range<usize>,
 }
 
-impl<T: Real> WithSimd for StepsBack<'_, T> {
+/// Steps back through them with the four gates alone, which follow the sums while these are still in
+/// registers.
+struct PlainStepsBack<'a, T>(StepsBack<'a, T>);
+
+impl<T: Real> WithSimd for PlainStepsBack<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let segment = self.segment;
+        let StepsBack {
+            segment,
+            steps,
+            rows,
+            panels,
+        } = self.0;
         let backward = segment.backward;
-        let layout = backward.layout;
-        let walk = backward.inputs.walk;
-        let gates_row = layout.gates_row();
-        for step in self.steps.rev() {
-            let time = walk.time(segment.first + step, backward.inputs.sizes.steps);
-            let at_end = segment.is_last && step + 1 == segment.steps;
+        let gates_row = backward.layout.gates_row();
+        for step in steps.rev() {
             // SAFETY: all places lie within the segment's buffers. A thread writes what belongs to
             // its own rows and units, and reads gradients of other units' gates that were written
             // before the last barrier, or those of its own rows.
             unsafe {
-                let next = if step + 1 < segment.steps {
-                    segment.gates_at(step + 1)
-                } else {
-                    segment.later.unwrap_or(segment.gates)
-                };
+                let next = segment.next_deltas(step);
                 let mut epilogue = Retreat {
-                    walk,
-                    time,
-                    layout,
+                    arrive: segment.arrive(step),
                     gates: segment.gates_at(step),
-                    before: match step {
-                        0 => segment.cell_before,
-                        _ => segment.cell_after(step - 1),
-                    },
+                    before: segment.cell_before(step),
                     after: segment.cell_after(step),
-                    held: (at_end || walk.lengths.is_some()).then_some(segment.held),
                     d_cell: segment.d_cell,
-                    d_output: segment.d_output,
                 };
                 multiply(
                     simd,
-                    self.rows.clone(),
-                    self.panels.clone(),
-                    if at_end { 0 } else { gates_row },
+                    rows.clone(),
+                    panels.clone(),
+                    if segment.is_end(step) { 0 } else { gates_row },
                     |row| next.add(row * gates_row).get().cast_const(),
                     &backward.weight_hh,
                     &mut epilogue,
@@ -388,17 +585,172 @@ impl<T: Real> WithSimd for StepsBack<'_, T> {
     }
 }
 
-/// One step back from the sums `δ W_hh` of the step behind it.
-struct Retreat<'a, T> {
+/// Steps back through them with any cell: the product, then back through the projection, then the
+/// rows.
+struct RowStepsBack<'a, T>(StepsBack<'a, T>);
+
+impl<T: Real> WithSimd for RowStepsBack<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let StepsBack {
+            segment,
+            steps,
+            rows,
+            panels,
+        } = self.0;
+        let backward = segment.backward;
+        let Backward {
+            inputs,
+            options,
+            layout,
+            ..
+        } = *backward;
+        let (gates_row, state_row) = (layout.gates_row(), layout.state_row());
+        let Some(room) = segment.room else {
+            unreachable!("there is room where a cell is not plain");
+        };
+        let d_hidden_row = room.d_hidden_row;
+        let of_panels = backward.weight_hh.panels();
+        let vectors = of_panels.start(panels.start)..of_panels.start(panels.end);
+        for step in steps.rev() {
+            let time = segment.time(step);
+            let valid = |row| inputs.walk.is_valid(time, row, inputs.sizes.batch);
+            let arrive = segment.arrive::<false>(step);
+            // SAFETY: as for plain steps; where whole rows are needed, a thread has rows of its own.
+            unsafe {
+                let d_hidden = room.d_hidden.add(step * room.of_step);
+                write_product(
+                    simd,
+                    Product {
+                        rows: rows.clone(),
+                        panels: panels.clone(),
+                        depth: if segment.is_end(step) { 0 } else { gates_row },
+                        left: Rows(segment.next_deltas(step).get(), gates_row),
+                        right: &backward.weight_hh,
+                        to: d_hidden,
+                        distance: d_hidden_row,
+                        width: layout.hidden_row(),
+                        times: None,
+                        plus: None,
+                    },
+                );
+                for row in rows.clone() {
+                    for vector in vectors.clone() {
+                        let place = d_hidden.add(row * d_hidden_row + vector * layout.lanes);
+                        let sums = load::<T, S>(place.get());
+                        let arrived = arrive.units(simd, row, vector, valid(row), sums);
+                        store::<T, S>(place.get(), arrived);
+                    }
+                }
+                let mut d_shown = Rows(d_hidden.get().cast_const(), d_hidden_row);
+                let mut units = vectors.clone();
+                if let Some(weight_hr) = &backward.weight_hr {
+                    write_product(
+                        simd,
+                        Product {
+                            rows: rows.clone(),
+                            panels: 0..weight_hr.panels().count(),
+                            depth: layout.d_output,
+                            left: d_shown,
+                            right: weight_hr,
+                            to: room.d_shown,
+                            distance: state_row,
+                            width: state_row,
+                            times: None,
+                            plus: None,
+                        },
+                    );
+                    d_shown = Rows(room.d_shown.get(), state_row);
+                    units = 0..layout.units;
+                }
+                let first = segment.first_row(step);
+                let row_step = RowStepBack {
+                    options,
+                    layout,
+                    time,
+                    gates: segment.gates_at(step),
+                    norms: segment.norms.map(|norms| norms.at(first, gates_row)),
+                    before: segment.cell_before(step),
+                    after: segment.cell_after(step),
+                    d_shown,
+                    d_cell: segment.d_cell,
+                    shown: room.shown.map(|shown| shown.add(first * state_row)),
+                    scratch: room.scratch,
+                    sums: segment.row_sums,
+                };
+                for row in rows.clone() {
+                    row_step.row(simd, row, units.clone(), valid(row));
+                }
+            }
+        }
+    }
+}
+
+/// How the gradients of the hidden states after a step come together: from the sums
+/// `δ W_hh` of the step behind it, what passes that step by, and the output.
+struct Arrive<'a, T, const PLAIN: bool> {
     walk: Walk<'a>,
+    batch: usize,
     time: usize,
     layout: Layout,
+    options: &'a Options<'a, T>,
+    held: Option<Pointer<T>>,
+    d_output: Option<Series<'a, T>>,
+}
+
+impl<T: Real, const PLAIN: bool> Arrive<'_, T, PLAIN> {
+    /// The gradient of the vector `vector` of row `row` of the new hidden state, before zoneout; 0 if
+    /// the row has not the step.
+    ///
+    /// # Safety
+    ///
+    /// It must lie within the states, and be nobody else's.
+    #[inline(always)]
+    unsafe fn units<S: Simd>(
+        &self,
+        simd: S,
+        row: usize,
+        vector: usize,
+        valid: bool,
+        sums: T::V<S>,
+    ) -> T::V<S> {
+        let lanes = T::lanes::<S>();
+        let zero = T::splat(simd, T::default());
+        let place = row * self.layout.hidden_row() + vector * lanes;
+        // SAFETY: the caller's.
+        unsafe {
+            let mut d_hidden = self.options.masked::<S, PLAIN>(simd, row, vector, sums);
+            if let Some(held) = self.held {
+                let held = held.add(place).get();
+                d_hidden = T::add(simd, d_hidden, load::<T, S>(held));
+                store::<T, S>(held, if valid { zero } else { d_hidden });
+            }
+            if !valid {
+                return zero;
+            }
+            if let Some(d_output) = self.d_output {
+                let from = d_output.at(self.time, row).add(vector * lanes);
+                let shown = load_first(simd, from, self.layout.outputs_in(vector));
+                d_hidden = T::add(simd, d_hidden, shown);
+            }
+            let kept = (self.options).kept_hidden::<S, PLAIN>(simd, self.time, row, vector);
+            if let (Some(held), Some(kept)) = (self.held, kept) {
+                store::<T, S>(held.add(place).get(), T::mul(simd, kept, d_hidden));
+            }
+            cell::changes::<T, S>(simd, d_hidden, kept)
+        }
+    }
+}
+
+/// One step back from the sums `δ W_hh` of the step behind it.
+struct Retreat<'a, T> {
+    arrive: Arrive<'a, T, true>,
     gates: Pointer<T>,
     before: Pointer<T>,
     after: Pointer<T>,
-    held: Option<Pointer<T>>,
     d_cell: Pointer<T>,
-    d_output: Option<Series<'a, T>>,
 }
 
 impl<T: Real, S: Simd> Epilogue<T, S> for Retreat<'_, T> {
@@ -410,52 +762,37 @@ impl<T: Real, S: Simd> Epilogue<T, S> for Retreat<'_, T> {
         vector: usize,
         sums: [T::V<S>; N],
     ) {
+        let Arrive {
+            walk,
+            batch,
+            time,
+            layout,
+            ..
+        } = self.arrive;
         let lanes = T::lanes::<S>();
         let zero = T::splat(simd, T::default());
-        let valid = self.walk.is_valid(self.time, row);
-        for (n, mut d_hidden) in sums.into_iter().enumerate() {
+        let valid = walk.is_valid(time, row, batch);
+        for (n, sum) in sums.into_iter().enumerate() {
             let units = vector + n;
-            let place = row * self.layout.state_row() + units * lanes;
-            // SAFETY: see `StepsBack`.
+            let place = row * layout.state_row() + units * lanes;
+            // SAFETY: see `PlainStepsBack`.
             unsafe {
                 let gates = self
                     .gates
-                    .add(row * self.layout.gates_row() + units * COUNT * lanes);
-                if let Some(held) = self.held {
-                    let held = held.add(place).get();
-                    d_hidden = T::add(simd, d_hidden, load::<T, S>(held));
-                    store::<T, S>(held, if valid { zero } else { d_hidden });
-                }
+                    .add(row * layout.gates_row() + units * COUNT * lanes);
+                let d_shown = self.arrive.units(simd, row, units, valid, sum);
                 if !valid {
                     for gate in 0..COUNT {
                         store::<T, S>(gates.add(gate * lanes).get(), zero);
                     }
                     continue;
                 }
-                if let Some(d_output) = self.d_output {
-                    let from = d_output.at(self.time, row).add(units * lanes);
-                    let shown = load_first(simd, from, self.layout.units_in(units));
-                    d_hidden = T::add(simd, d_hidden, shown);
-                }
-                let d_cell = self.d_cell.add(place).get();
-                let known = Known {
-                    gates: std::array::from_fn(|gate| load::<T, S>(gates.add(gate * lanes).get())),
-                    before: load::<T, S>(self.before.add(place).get()),
-                    after: load::<T, S>(self.after.add(place).get()),
-                    d_hidden,
-                    d_cell: load::<T, S>(d_cell),
-                };
-                let (deltas, before) = cell::backward::<T, S>(simd, known);
-                let count = self.layout.units_in(units);
-                for (gate, delta) in deltas.into_iter().enumerate() {
-                    let to = gates.add(gate * lanes).get();
-                    if count < lanes {
-                        // An infinite number times a filling zero is NaN, and must not get further.
-                        store::<T, S>(to, zero);
-                    }
-                    store_first::<T, S>(to, count, delta);
-                }
-                store::<T, S>(d_cell, before);
+                let (before, after) = (self.before.add(place), self.after.add(place));
+                let d_cell = self.d_cell.add(place);
+                let known = known::<T, S>(simd, gates, before, after, d_cell, &Extra::NONE);
+                let (deltas, d_before) = cell::backward::<T, S>(simd, known, d_shown, &Extra::NONE);
+                store_deltas::<T, S>(simd, gates, layout.units_in(units), deltas);
+                store::<T, S>(d_cell.get(), d_before);
             }
         }
     }
@@ -482,6 +819,7 @@ impl<T: Real> WithSimd for ToInput<'_, T> {
         let Some(weight_ih) = &backward.weight_ih else {
             unreachable!("packed when the input's gradient is wanted");
         };
+        let deltas = segment.norms.map_or(segment.gates, |norms| norms.input);
         // SAFETY: the segment has these rows of gates, the gradient a place for each of them, and
         // each thread writes its own.
         unsafe {
@@ -496,11 +834,12 @@ impl<T: Real> WithSimd for ToInput<'_, T> {
                 self.rows.clone(),
                 0..weight_ih.panels().count(),
                 gates_row,
-                |row| segment.gates.add(row * gates_row).get().cast_const(),
+                |row| deltas.add(row * gates_row).get().cast_const(),
                 weight_ih,
                 &mut StoreRows {
                     width: sizes.d_input,
                     place,
+                    times: None,
                     plus: None,
                 },
             );
@@ -511,7 +850,7 @@ impl<T: Real> WithSimd for ToInput<'_, T> {
 /// `δ W_hh` of the first step, and what is held.
 struct ToHidden<'a, T> {
     backward: &'a Backward<'a, T>,
-    gates: *const T,
+    deltas: Pointer<T>,
     held: *const T,
     to: Pointer<T>,
 }
@@ -523,60 +862,31 @@ impl<T: Real> WithSimd for ToHidden<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward {
             inputs,
+            options,
             layout,
             weight_hh,
             ..
         } = self.backward;
-        let (batch, d_hidden) = (inputs.sizes.batch, inputs.sizes.d_hidden);
-        let (gates, to) = (self.gates, self.to);
-        let gates_row = layout.gates_row();
+        let (batch, d_output) = (inputs.sizes.batch, inputs.sizes.d_output);
+        let (gates_row, hidden_row) = (layout.gates_row(), layout.hidden_row());
+        let mask = options.hidden_mask.as_ref().map(Buffer::source);
         // SAFETY: there are `batch` rows of gates, held gradients, and places to write to.
         unsafe {
-            multiply(
+            write_product(
                 simd,
-                0..batch,
-                0..weight_hh.panels().count(),
-                gates_row,
-                |row| gates.add(row * gates_row),
-                weight_hh,
-                &mut StoreRows {
-                    width: d_hidden,
-                    place: |row: usize| to.add(row * d_hidden).get(),
-                    plus: Some((self.held, layout.state_row())),
+                Product {
+                    rows: 0..batch,
+                    panels: 0..weight_hh.panels().count(),
+                    depth: gates_row,
+                    left: Rows(self.deltas.get(), gates_row),
+                    right: weight_hh,
+                    to: self.to,
+                    distance: d_output,
+                    width: d_output,
+                    times: mask.map(|mask| Rows(mask, hidden_row)),
+                    plus: Some(Rows(self.held, hidden_row)),
                 },
             );
-        }
-    }
-}
-
-/// Writes rows of `width` numbers to `place(row)`.
-struct StoreRows<T, P> {
-    width: usize,
-    place: P,
-    /// Rows to add, and the distance between them.
-    plus: Option<(*const T, usize)>,
-}
-
-impl<T: Real, S: Simd, P: Fn(usize) -> *mut T> Epilogue<T, S> for StoreRows<T, P> {
-    #[inline(always)]
-    unsafe fn row<const N: usize>(
-        &mut self,
-        simd: S,
-        row: usize,
-        vector: usize,
-        sums: [T::V<S>; N],
-    ) {
-        let lanes = T::lanes::<S>();
-        for (n, mut sum) in sums.into_iter().enumerate() {
-            let from = (vector + n) * lanes;
-            unsafe {
-                if let Some((plus, distance)) = self.plus {
-                    let plus = load::<T, S>(plus.add(row * distance + from));
-                    sum = T::add(simd, sum, plus);
-                }
-                let to = (self.place)(row).add(from);
-                store_first::<T, S>(to, self.width - from, sum);
-            }
         }
     }
 }

@@ -1,12 +1,13 @@
 //! A few steps of a few rows, where packing the weights would cost more than using them: each sum
-//! is a product of a row of weights, as it lies in memory, with the input or the hidden state.
+//! is a product of a row of weights, as it lies in memory, with the input or the hidden state. For
+//! cells that have nothing besides the four gates.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use crate::buffer::{Buffer, Pointer};
-use crate::cell;
+use crate::cell::{self, Extra};
 use crate::crew;
 use crate::forward::{Inputs, Outputs, State, StatePointers};
 use crate::gates::COUNT;
@@ -33,9 +34,10 @@ pub(crate) fn run<T: Real>(inputs: &Inputs<'_, T>, outputs: Outputs<'_, T>, plan
         steps,
         d_input,
         d_hidden,
+        d_output,
     } = inputs.sizes;
-    let layout = Layout::new(d_hidden, plan.set.lanes::<T>());
-    let mut state = State::read(layout, batch, inputs.h0, inputs.c0);
+    let layout = Layout::new(d_hidden, d_output, plan.set.lanes::<T>());
+    let mut state = State::read(layout, inputs.h0, inputs.c0);
     let mut other = Buffer::new(batch * layout.state_row());
     let StatePointers { hidden, cell } = state.pointers();
     let hidden = [hidden, other.pointer()];
@@ -92,6 +94,7 @@ impl<T: Real> WithSimd for Step<'_, T> {
             steps,
             d_input,
             d_hidden,
+            ..
         } = sizes;
         let (layout, lanes) = (self.layout, self.layout.lanes);
         let [of_row, of_step] = distances(sizes, batch_first, d_hidden);
@@ -100,7 +103,7 @@ impl<T: Real> WithSimd for Step<'_, T> {
             for row in 0..batch {
                 let place = row * layout.state_row() + units * lanes;
                 let count = layout.units_in(units);
-                let valid = walk.is_valid(time, row);
+                let valid = walk.is_valid(time, row, batch);
                 // SAFETY: weights, states and series are as large as their sizes, which were
                 // checked; a thread writes the places of its own units, and reads hidden states
                 // that were written before the last barrier.
@@ -124,8 +127,9 @@ impl<T: Real> WithSimd for Step<'_, T> {
                             }
                         }
                         let sums = sums.each_ref().map(|sums| load::<T, S>(sums.as_ptr()));
-                        let step = cell::forward::<T, S>(simd, sums, load::<T, S>(cell));
-                        (step.cell, step.hidden)
+                        let before = load::<T, S>(cell);
+                        let step = cell::forward::<T, S>(simd, sums, before, &Extra::NONE);
+                        (step.cell, step.shown)
                     } else {
                         (load::<T, S>(cell), before)
                     };

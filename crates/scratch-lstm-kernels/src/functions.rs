@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// A function of one number. NaN stays NaN.
 ///
-/// Serializes as its name in snake case, or, if it has parameters, as a map from the name to them:
-/// `"tanh"`, `{ "leaky_relu": { "alpha": 0.01 } }`. A missing parameter has its default, if there
-/// is one.
+/// Serializes as a map of its name in snake case and its parameters: `{ "kind": "tanh" }`,
+/// `{ "kind": "leaky_relu", "alpha": 0.01 }`. A missing parameter has its default, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Activation {
     /// `1 / (1 + e^-x)`
     Sigmoid,
@@ -69,6 +68,26 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Its parameters, by name.
+    pub fn parameters(self) -> impl Iterator<Item = (&'static str, f64)> {
+        let (alpha, beta) = match self {
+            Self::Sigmoid
+            | Self::Tanh
+            | Self::Relu
+            | Self::Identity
+            | Self::Softsign
+            | Self::Softplus => (None, None),
+            Self::LeakyRelu { alpha } | Self::Elu { alpha } | Self::ThresholdedRelu { alpha } => {
+                (Some(alpha), None)
+            }
+            Self::HardSigmoid { alpha, beta }
+            | Self::ScaledTanh { alpha, beta }
+            | Self::Affine { alpha, beta } => (Some(alpha), Some(beta)),
+        };
+        let named = |name, value: Option<f64>| value.map(|value| (name, value));
+        named("alpha", alpha).into_iter().chain(named("beta", beta))
+    }
+
     /// The function at `x`.
     pub fn apply(self, x: f64) -> f64 {
         match self {
@@ -195,13 +214,16 @@ mod tests {
     #[test]
     fn names_and_defaults() {
         for (text, expected) in [
-            (r#""softsign""#, Softsign),
-            (r#"{"hard_sigmoid":{}}"#, hard_sigmoid()),
-            (r#"{"leaky_relu":{}}"#, LeakyRelu { alpha: 0.01 }),
-            (r#"{"elu":{}}"#, Elu { alpha: 1.0 }),
-            (r#"{"thresholded_relu":{}}"#, ThresholdedRelu { alpha: 1.0 }),
+            (r#"{"kind":"softsign"}"#, Softsign),
+            (r#"{"kind":"hard_sigmoid"}"#, hard_sigmoid()),
+            (r#"{"kind":"leaky_relu"}"#, LeakyRelu { alpha: 0.01 }),
+            (r#"{"kind":"elu"}"#, Elu { alpha: 1.0 }),
             (
-                r#"{"scaled_tanh":{"alpha":1.5,"beta":0.25}}"#,
+                r#"{"kind":"thresholded_relu"}"#,
+                ThresholdedRelu { alpha: 1.0 },
+            ),
+            (
+                r#"{"kind":"scaled_tanh","alpha":1.5,"beta":0.25}"#,
                 ScaledTanh {
                     alpha: 1.5,
                     beta: 0.25,
@@ -217,13 +239,13 @@ mod tests {
             );
         }
         for text in [
-            r#""sine""#,
-            r#"{"affine":{"alpha":1.0}}"#,
-            r#"{"elu":{"gamma":1.0}}"#,
+            r#"{"kind":"sine"}"#,
+            r#"{"kind":"affine","alpha":1.0}"#,
+            r#"{"kind":"elu","gamma":1.0}"#,
         ] {
             assert!(serde_json::from_str::<Activation>(text).is_err(), "{text}");
         }
-        let found: Activations = serde_json::from_str(r#"{"cell":"relu"}"#).unwrap();
+        let found: Activations = serde_json::from_str(r#"{"cell":{"kind":"relu"}}"#).unwrap();
         let expected = Activations {
             cell: Relu,
             ..Activations::default()

@@ -1,8 +1,8 @@
 //! How the kernels lay out what they keep, and how they see what they are given.
 //!
-//! Hidden units are taken by vectors of `lanes`, the last one filled up with zeros. A row of gates
-//! is, for each vector of units, the vectors of its four gates side by side in the gate order: what
-//! a tile computes together lies together.
+//! Units are taken by vectors of `lanes`, the last one filled up with zeros. A row of gates is, for
+//! each vector of units, the vectors of its four gates side by side in the gate order: what a tile
+//! computes together lies together.
 
 use crate::buffer::Buffer;
 use crate::gates::COUNT;
@@ -17,8 +17,10 @@ pub struct Sizes {
     pub steps: usize,
     /// `D`, width of the input.
     pub d_input: usize,
-    /// `H`, width of the hidden and of the cell state.
+    /// `H`, width of the cell state.
     pub d_hidden: usize,
+    /// `P`, width of the hidden state and of the output: `H` without a projection.
+    pub d_output: usize,
 }
 
 /// Rows of states and gates in vectors.
@@ -26,24 +28,35 @@ pub struct Sizes {
 pub(crate) struct Layout {
     /// Numbers in a vector.
     pub(crate) lanes: usize,
-    /// Vectors of hidden units.
+    /// Vectors of units.
     pub(crate) units: usize,
     /// `H`
     pub(crate) d_hidden: usize,
+    /// Vectors of a hidden state.
+    pub(crate) outputs: usize,
+    /// `P`
+    pub(crate) d_output: usize,
 }
 
 impl Layout {
-    pub(crate) fn new(d_hidden: usize, lanes: usize) -> Self {
+    pub(crate) fn new(d_hidden: usize, d_output: usize, lanes: usize) -> Self {
         Self {
             lanes,
             units: d_hidden.div_ceil(lanes),
             d_hidden,
+            outputs: d_output.div_ceil(lanes),
+            d_output,
         }
     }
 
-    /// Numbers in a row of states.
+    /// Numbers in a row of cell states.
     pub(crate) fn state_row(&self) -> usize {
         self.units * self.lanes
+    }
+
+    /// Numbers in a row of hidden states.
+    pub(crate) fn hidden_row(&self) -> usize {
+        self.outputs * self.lanes
     }
 
     /// Numbers in a row of gates.
@@ -80,10 +93,27 @@ impl Layout {
         buffer
     }
 
+    /// The other way.
+    pub(crate) fn numbers_of<T: Real>(&self, gates: &[T]) -> Vec<T> {
+        let mut numbers = vec![T::default(); COUNT * self.d_hidden];
+        for (place, &number) in gates.iter().enumerate() {
+            if let Some(row) = self.weight_row_at(place) {
+                numbers[row] = number;
+            }
+        }
+        numbers
+    }
+
     /// Real units of a vector.
     #[inline(always)]
     pub(crate) fn units_in(&self, vector: usize) -> usize {
         self.lanes.min(self.d_hidden - vector * self.lanes)
+    }
+
+    /// Real numbers in a vector of a hidden state.
+    #[inline(always)]
+    pub(crate) fn outputs_in(&self, vector: usize) -> usize {
+        self.lanes.min(self.d_output - vector * self.lanes)
     }
 }
 
@@ -154,14 +184,26 @@ pub(crate) fn distances(sizes: Sizes, batch_first: bool, width: usize) -> [usize
     }
 }
 
-/// The order in which a direction visits the steps, and where rows end.
+/// The order in which a direction visits the steps, and which of them are valid.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Walk<'a> {
     /// From the last step to the first.
     pub reverse: bool,
-    /// How many steps of each row are valid; all, if absent. Past its length a row's output is zero,
-    /// its state stands still, and its input, NaN too, has no influence.
-    pub lengths: Option<&'a [usize]>,
+    /// Which steps a row has.
+    pub valid: Valid<'a>,
+}
+
+/// Which steps a row has. At others its output is zero, its state stands still, and its input, NaN
+/// too, has no influence.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Valid<'a> {
+    /// All of them.
+    #[default]
+    All,
+    /// The first ones, so many of each row.
+    Lengths(&'a [usize]),
+    /// Those where this is true, `[T, B]`: holes and padding on any side.
+    Mask(&'a [bool]),
 }
 
 impl Walk<'_> {
@@ -175,9 +217,18 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether `row` has a step at `time`.
+    /// Whether `row` of `batch` has a step at `time`.
     #[inline(always)]
-    pub(crate) fn is_valid(&self, time: usize, row: usize) -> bool {
-        self.lengths.is_none_or(|lengths| time < lengths[row])
+    pub(crate) fn is_valid(&self, time: usize, row: usize, batch: usize) -> bool {
+        match self.valid {
+            Valid::All => true,
+            Valid::Lengths(lengths) => time < lengths[row],
+            Valid::Mask(mask) => mask[time * batch + row],
+        }
+    }
+
+    /// Whether rows may lack steps.
+    pub(crate) fn has_gaps(&self) -> bool {
+        !matches!(self.valid, Valid::All)
     }
 }

@@ -33,22 +33,27 @@ mod forward;
 mod functions;
 pub mod gates;
 mod layout;
+mod norm;
+mod options;
 mod plan;
 mod real;
+mod rows;
 mod simd;
 mod stream;
+mod sums;
 mod tile;
 mod weights;
 
-pub use backward::{Cotangents, Gradients, Wanted, backward};
+pub use backward::{Cotangents, Gradients, LayerNormGradients, Wanted, backward};
 pub use buffer::release_memory;
 pub use forward::{Inputs, Outputs, Saved, forward};
 pub use functions::{Activation, Activations};
-pub use layout::{Series, Sizes, Walk};
+pub use layout::{Series, Sizes, Valid, Walk};
+pub use options::{Cell, LayerNorm};
 pub use plan::{Keep, Plan};
 pub use real::Real;
 pub use simd::{InstructionSet, InstructionSetError};
-pub use stream::Stream;
+pub use stream::{Stream, StreamCell};
 
 #[cfg(test)]
 mod tests;

@@ -61,10 +61,10 @@ pub(crate) enum Split {
 impl Plan {
     /// What suits the sizes, in numbers of type `T`, on the instruction set `set`.
     pub fn new<T: Real>(set: InstructionSet, sizes: Sizes, keep: Keep) -> Self {
-        let gates_row = Layout::new(sizes.d_hidden, set.lanes::<T>()).gates_row();
+        let layout = Layout::new(sizes.d_hidden, sizes.d_output, set.lanes::<T>());
         let suiting = match keep {
             Keep::Boundaries => sizes.steps.isqrt(),
-            _ => SEGMENT_BYTES / (sizes.batch * gates_row * size_of::<T>()).max(1),
+            _ => SEGMENT_BYTES / (sizes.batch * layout.gates_row() * size_of::<T>()).max(1),
         };
         Self {
             set,
@@ -109,17 +109,30 @@ impl Plan {
         (2 * multiplications / WORTH_A_THREAD).clamp(1, self.threads)
     }
 
-    /// How the recurrence over `steps` is divided.
-    pub(crate) fn split(&self, sizes: Sizes, steps: usize, unit_panels: usize) -> Split {
+    /// How the recurrence over `steps` is divided; by rows, if `whole_rows` are needed.
+    pub(crate) fn split(
+        &self,
+        sizes: Sizes,
+        steps: usize,
+        unit_panels: usize,
+        whole_rows: bool,
+    ) -> Split {
         match self.split {
-            Some(Split::Rows(chunks)) => return Split::Rows(chunks.min(sizes.batch)),
-            Some(Split::Units(chunks)) => return Split::Units(chunks.min(unit_panels)),
+            Some(Split::Units(chunks)) if !whole_rows => {
+                return Split::Units(chunks.min(unit_panels));
+            }
+            Some(Split::Rows(chunks) | Split::Units(chunks)) => {
+                return Split::Rows(chunks.min(sizes.batch));
+            }
             None => {}
         }
-        let of_step = 2 * sizes.batch * COUNT * sizes.d_hidden * sizes.d_hidden;
+        let of_step = 2 * sizes.batch * COUNT * sizes.d_hidden * sizes.d_output;
         let threads = self.chunks(of_step / 2 * steps);
         if threads == 1 || sizes.batch >= threads * ROWS_OF_A_THREAD {
             return Split::Rows(threads);
+        }
+        if whole_rows {
+            return Split::Rows(threads.min(sizes.batch));
         }
         let by_rows = sizes.batch / ROWS_OF_A_THREAD;
         let by_units = threads.min(of_step / WORTH_A_BARRIER).min(unit_panels);

@@ -26,6 +26,12 @@ pub trait Real:
 
     /// The sum of two numbers.
     fn plus(self, other: Self) -> Self;
+    /// The product of two numbers.
+    fn times(self, other: Self) -> Self;
+    /// The same number in f64.
+    fn wide(self) -> f64;
+    /// The nearest number to one in f64.
+    fn narrow(x: f64) -> Self;
     /// Every lane `x`.
     fn splat<S: Simd>(simd: S, x: Self) -> Self::V<S>;
     /// `a + b`.
@@ -50,6 +56,10 @@ pub trait Real:
     fn with_sign<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// `x` within `±bound`; NaN stays.
     fn clamp<S: Simd>(simd: S, x: Self::V<S>, bound: Self) -> Self::V<S>;
+    /// `x` where `a` is not `b`, 0 where it is; a NaN is nothing else.
+    fn unless_equal<S: Simd>(simd: S, a: Self::V<S>, b: Self::V<S>, x: Self::V<S>) -> Self::V<S>;
+    /// The sum of a vector's numbers.
+    fn sum<S: Simd>(simd: S, x: Self::V<S>) -> Self;
     /// `2^n` from `n + MAGIC`, `n` a whole number.
     fn exp2<S: Simd>(simd: S, n_plus_magic: Self::V<S>) -> Self::V<S>;
 
@@ -77,12 +87,25 @@ pub trait Real:
 
 macro_rules! real {
     ($vector:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-     $mul_add:ident, $neg:ident, $abs:ident, $and:ident, $or:ident, $min:ident, $max:ident, $greater:ident, $select:ident) => {
+     $mul_add:ident, $neg:ident, $abs:ident, $and:ident, $or:ident, $min:ident, $max:ident,
+     $greater:ident, $equal:ident, $select:ident, $sum:ident) => {
         type V<S: Simd> = S::$vector;
 
         #[inline(always)]
         fn plus(self, other: Self) -> Self {
             self + other
+        }
+        #[inline(always)]
+        fn times(self, other: Self) -> Self {
+            self * other
+        }
+        #[inline(always)]
+        fn wide(self) -> f64 {
+            f64::from(self)
+        }
+        #[inline(always)]
+        fn narrow(x: f64) -> Self {
+            x as Self
         }
         #[inline(always)]
         fn splat<S: Simd>(simd: S, x: Self) -> Self::V<S> {
@@ -140,6 +163,19 @@ macro_rules! real {
                 simd.$max(low, simd.$min(high, x))
             }
         }
+        #[inline(always)]
+        fn unless_equal<S: Simd>(
+            simd: S,
+            a: Self::V<S>,
+            b: Self::V<S>,
+            x: Self::V<S>,
+        ) -> Self::V<S> {
+            simd.$select(simd.$equal(a, b), simd.$splat(0.0), x)
+        }
+        #[inline(always)]
+        fn sum<S: Simd>(simd: S, x: Self::V<S>) -> Self {
+            simd.$sum(x)
+        }
     };
 }
 
@@ -159,7 +195,9 @@ impl Real for f32 {
         min_f32s,
         max_f32s,
         greater_than_f32s,
-        select_f32s
+        equal_f32s,
+        select_f32s,
+        reduce_sum_f32s
     );
 
     #[inline(always)]
@@ -206,7 +244,9 @@ impl Real for f64 {
         min_f64s,
         max_f64s,
         greater_than_f64s,
-        select_f64s
+        equal_f64s,
+        select_f64s,
+        reduce_sum_f64s
     );
 
     #[inline(always)]

@@ -1,337 +1,21 @@
 //! Every instruction set, every way of dividing the work and both element types against loops
-//! over single numbers in f64, written from the equations and nothing else.
+//! over single numbers in f64: here for the four gates alone, in `variants.rs` for cells that have
+//! something besides.
+
+mod problem;
+mod variants;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use proptest::prelude::*;
 
-use crate::layout::distances;
 use crate::plan::Split;
 use crate::{
-    Cotangents, Gradients, Inputs, InstructionSet, Keep, Outputs, Plan, Real, Series, Sizes,
-    Stream, Walk, Wanted, backward, forward,
+    Cell, Inputs, InstructionSet, Keep, Outputs, Plan, Series, Sizes, Stream, StreamCell, Walk,
+    forward,
 };
-
-/// How far f32 and f64 results may lie from the loops', relative to the largest number compared.
-const TOLERANCE_F32: f64 = 4e-6;
-const TOLERANCE_F64: f64 = 1e-13;
-
-/// One problem, in f64; each number is one that f32 has.
-#[derive(Debug, Clone)]
-struct Problem {
-    sizes: Sizes,
-    reverse: bool,
-    batch_first: bool,
-    lengths: Option<Vec<usize>>,
-    x: Vec<f64>,
-    weight_ih: Vec<f64>,
-    weight_hh: Vec<f64>,
-    bias: Vec<f64>,
-    h0: Vec<f64>,
-    c0: Vec<f64>,
-    d_output: Vec<f64>,
-    d_hidden: Vec<f64>,
-    d_cell: Vec<f64>,
-}
-
-/// Everything that comes out, by name.
-type Results = Vec<(&'static str, Vec<f64>)>;
-
-impl Problem {
-    fn new(sizes: Sizes, reverse: bool, batch_first: bool, lengths: Option<Vec<usize>>) -> Self {
-        let Sizes {
-            batch,
-            steps,
-            d_input,
-            d_hidden,
-        } = sizes;
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ (batch * 31 + steps * 7 + d_hidden) as u64;
-        let mut draw = |count: usize, bound: f64| -> Vec<f64> {
-            (0..count)
-                .map(|_| {
-                    state = state
-                        .wrapping_mul(6364136223846793005)
-                        .wrapping_add(1442695040888963407);
-                    let unit = (state >> 40) as f64 / (1u64 << 24) as f64;
-                    f64::from(((2.0 * unit - 1.0) * bound) as f32)
-                })
-                .collect()
-        };
-        let bound = 1.5 / (d_hidden as f64).sqrt();
-        Self {
-            sizes,
-            reverse,
-            batch_first,
-            lengths,
-            x: draw(batch * steps * d_input, 1.0),
-            weight_ih: draw(4 * d_hidden * d_input, bound),
-            weight_hh: draw(4 * d_hidden * d_hidden, bound),
-            bias: draw(4 * d_hidden, 0.7),
-            h0: draw(batch * d_hidden, 1.0),
-            c0: draw(batch * d_hidden, 1.0),
-            d_output: draw(batch * steps * d_hidden, 1.0),
-            d_hidden: draw(batch * d_hidden, 1.0),
-            d_cell: draw(batch * d_hidden, 1.0),
-        }
-    }
-
-    fn small() -> Self {
-        let sizes = Sizes {
-            batch: 3,
-            steps: 7,
-            d_input: 5,
-            d_hidden: 11,
-        };
-        Self::new(sizes, false, true, None)
-    }
-
-    /// Where a row's numbers at a step begin.
-    fn place(&self, row: usize, time: usize, width: usize) -> usize {
-        let Sizes { batch, steps, .. } = self.sizes;
-        if self.batch_first {
-            (row * steps + time) * width
-        } else {
-            (time * batch + row) * width
-        }
-    }
-
-    /// The loops.
-    fn solve(&self) -> Results {
-        let Sizes {
-            batch,
-            steps,
-            d_input,
-            d_hidden,
-        } = self.sizes;
-        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        let mut output = vec![0.0; batch * steps * d_hidden];
-        let mut final_hidden = vec![0.0; batch * d_hidden];
-        let mut final_cell = vec![0.0; batch * d_hidden];
-        let mut d_x = vec![0.0; self.x.len()];
-        let mut d_weight_ih = vec![0.0; self.weight_ih.len()];
-        let mut d_weight_hh = vec![0.0; self.weight_hh.len()];
-        let mut d_bias = vec![0.0; self.bias.len()];
-        let mut d_h0 = vec![0.0; batch * d_hidden];
-        let mut d_c0 = vec![0.0; batch * d_hidden];
-        for row in 0..batch {
-            let of_row = row * d_hidden..(row + 1) * d_hidden;
-            let (mut hidden, mut cell) = (
-                self.h0[of_row.clone()].to_vec(),
-                self.c0[of_row.clone()].to_vec(),
-            );
-            let valid = self.lengths.as_ref().map_or(steps, |lengths| lengths[row]);
-            let mut times: Vec<usize> = (0..valid).collect();
-            if self.reverse {
-                times.reverse();
-            }
-            let mut tape = Vec::new();
-            for &time in &times {
-                let x = &self.x[self.place(row, time, d_input)..][..d_input];
-                let sums: Vec<f64> = (0..4 * d_hidden)
-                    .map(|gate| {
-                        let on_x = &self.weight_ih[gate * d_input..][..d_input];
-                        let on_h = &self.weight_hh[gate * d_hidden..][..d_hidden];
-                        let dot = |a: &[f64], b: &[f64]| -> f64 {
-                            a.iter().zip(b).map(|(a, b)| a * b).sum()
-                        };
-                        dot(on_x, x) + dot(on_h, &hidden) + self.bias[gate]
-                    })
-                    .collect();
-                let gate = |number: usize, unit: usize| sums[number * d_hidden + unit];
-                let before = (hidden.clone(), cell.clone());
-                let mut gates = Vec::new();
-                for unit in 0..d_hidden {
-                    let (i, f) = (sigmoid(gate(0, unit)), sigmoid(gate(1, unit)));
-                    let (g, o) = (gate(2, unit).tanh(), sigmoid(gate(3, unit)));
-                    cell[unit] = f * cell[unit] + i * g;
-                    hidden[unit] = o * cell[unit].tanh();
-                    gates.push([i, f, g, o]);
-                }
-                output[self.place(row, time, d_hidden)..][..d_hidden].copy_from_slice(&hidden);
-                tape.push((time, before, gates, cell.clone()));
-            }
-            final_hidden[of_row.clone()].copy_from_slice(&hidden);
-            final_cell[of_row.clone()].copy_from_slice(&cell);
-
-            let mut dh = self.d_hidden[of_row.clone()].to_vec();
-            let mut dc = self.d_cell[of_row.clone()].to_vec();
-            for (time, (before_h, before_c), gates, after) in tape.into_iter().rev() {
-                let shown = &self.d_output[self.place(row, time, d_hidden)..][..d_hidden];
-                let mut delta = vec![0.0; 4 * d_hidden];
-                for unit in 0..d_hidden {
-                    let [i, f, g, o] = gates[unit];
-                    let (dh, u) = (dh[unit] + shown[unit], after[unit].tanh());
-                    let d_cell = dc[unit] + dh * o * (1.0 - u * u);
-                    delta[unit] = d_cell * g * i * (1.0 - i);
-                    delta[d_hidden + unit] = d_cell * before_c[unit] * f * (1.0 - f);
-                    delta[2 * d_hidden + unit] = d_cell * i * (1.0 - g * g);
-                    delta[3 * d_hidden + unit] = dh * u * o * (1.0 - o);
-                    dc[unit] = d_cell * f;
-                }
-                dh = vec![0.0; d_hidden];
-                let x = self.place(row, time, d_input);
-                for (gate, delta) in delta.iter().enumerate() {
-                    d_bias[gate] += delta;
-                    for column in 0..d_input {
-                        d_weight_ih[gate * d_input + column] += delta * self.x[x + column];
-                        d_x[x + column] += delta * self.weight_ih[gate * d_input + column];
-                    }
-                    for column in 0..d_hidden {
-                        d_weight_hh[gate * d_hidden + column] += delta * before_h[column];
-                        dh[column] += delta * self.weight_hh[gate * d_hidden + column];
-                    }
-                }
-            }
-            d_h0[of_row.clone()].copy_from_slice(&dh);
-            d_c0[of_row].copy_from_slice(&dc);
-        }
-        vec![
-            ("output", output),
-            ("hidden", final_hidden),
-            ("cell", final_cell),
-            ("d_x", d_x),
-            ("d_weight_ih", d_weight_ih),
-            ("d_weight_hh", d_weight_hh),
-            ("d_bias", d_bias),
-            ("d_h0", d_h0),
-            ("d_c0", d_c0),
-        ]
-    }
-
-    /// The kernels.
-    fn run<T: Real>(
-        &self,
-        to: fn(f64) -> T,
-        from: fn(T) -> f64,
-        adjust: impl FnOnce(Plan) -> Plan,
-        set: InstructionSet,
-        keep: Keep,
-    ) -> Results {
-        let Sizes {
-            batch,
-            steps,
-            d_input,
-            d_hidden,
-        } = self.sizes;
-        let convert = |numbers: &[f64]| -> Vec<T> { numbers.iter().map(|&x| to(x)).collect() };
-        let (x, weight_ih) = (convert(&self.x), convert(&self.weight_ih));
-        let (weight_hh, bias) = (convert(&self.weight_hh), convert(&self.bias));
-        let (h0, c0) = (convert(&self.h0), convert(&self.c0));
-        let [x_row, x_step] = distances(self.sizes, self.batch_first, d_input);
-        let inputs = Inputs {
-            sizes: self.sizes,
-            walk: Walk {
-                reverse: self.reverse,
-                lengths: self.lengths.as_deref(),
-            },
-            batch_first: self.batch_first,
-            x: Series::new(&x, [batch, steps, d_input], x_row, x_step),
-            weight_ih: &weight_ih,
-            weight_hh: &weight_hh,
-            bias: &bias,
-            h0: &h0,
-            c0: &c0,
-        };
-        let mut output = vec![to(f64::NAN); batch * steps * d_hidden];
-        let mut hidden = vec![to(f64::NAN); batch * d_hidden];
-        let mut cell = hidden.clone();
-        let [of_row, of_step] = distances(self.sizes, self.batch_first, d_hidden);
-        let outputs = Outputs {
-            output: &mut output,
-            hidden: &mut hidden,
-            cell: &mut cell,
-        };
-        let plan = adjust(Plan::new::<T>(set, self.sizes, keep));
-        let saved = forward(&inputs, outputs, plan);
-        let back = |numbers: Vec<T>| numbers.into_iter().map(from).collect();
-        let mut results: Results = Vec::new();
-        if keep != Keep::Nothing {
-            let series = |numbers| Series::new(numbers, [batch, steps, d_hidden], of_row, of_step);
-            let (d_output, d_hidden) = (convert(&self.d_output), convert(&self.d_hidden));
-            let d_cell = convert(&self.d_cell);
-            let cotangents = Cotangents {
-                output: Some(series(&d_output)),
-                hidden: Some(&d_hidden),
-                cell: Some(&d_cell),
-            };
-            let wanted = Wanted {
-                x: true,
-                weight_ih: true,
-                weight_hh: true,
-                bias: true,
-                h0: true,
-                c0: true,
-            };
-            let gradients = backward(&inputs, series(&output), saved, cotangents, wanted);
-            let Gradients {
-                x,
-                weight_ih,
-                weight_hh,
-                bias,
-                h0,
-                c0,
-            } = gradients;
-            results = vec![
-                ("d_x", back(x.unwrap())),
-                ("d_weight_ih", back(weight_ih.unwrap())),
-                ("d_weight_hh", back(weight_hh.unwrap())),
-                ("d_bias", back(bias.unwrap())),
-                ("d_h0", back(h0.unwrap())),
-                ("d_c0", back(c0.unwrap())),
-            ];
-        }
-        let mut all: Results = vec![
-            ("output", back(output)),
-            ("hidden", back(hidden)),
-            ("cell", back(cell)),
-        ];
-        all.append(&mut results);
-        all
-    }
-
-    fn run_f32(
-        &self,
-        adjust: impl FnOnce(Plan) -> Plan,
-        set: InstructionSet,
-        keep: Keep,
-    ) -> Results {
-        self.run::<f32>(|x| x as f32, f64::from, adjust, set, keep)
-    }
-
-    fn run_f64(
-        &self,
-        adjust: impl FnOnce(Plan) -> Plan,
-        set: InstructionSet,
-        keep: Keep,
-    ) -> Results {
-        self.run::<f64>(|x| x, |x| x, adjust, set, keep)
-    }
-}
-
-#[track_caller]
-fn assert_close(what: &str, found: &Results, expected: &Results, tolerance: f64) {
-    for (name, found) in found {
-        let (_, expected) = expected.iter().find(|(other, _)| other == name).unwrap();
-        assert_eq!(found.len(), expected.len(), "{what}: {name}");
-        let largest = expected.iter().fold(1.0f64, |most, x| most.max(x.abs()));
-        for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-            let difference = (found - expected).abs();
-            assert!(
-                difference <= tolerance * largest,
-                "{what}: {name}[{index}] is {found}, expected {expected}"
-            );
-        }
-    }
-}
-
-#[track_caller]
-fn assert_same(what: &str, found: &Results, expected: &Results) {
-    for ((name, found), (_, expected)) in found.iter().zip(expected) {
-        let bits = |numbers: &[f64]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(found), bits(expected), "{what}: {name}");
-    }
-}
+use problem::{Problem, Results, TOLERANCE_F32, TOLERANCE_F64, assert_close, assert_same};
 
 /// Sizes around the widths of vectors, tiles and panels, and beyond a block of `depth`.
 fn problems() -> Vec<Problem> {
@@ -340,6 +24,7 @@ fn problems() -> Vec<Problem> {
         steps,
         d_input,
         d_hidden,
+        d_output: d_hidden,
     };
     vec![
         Problem::small(),
@@ -406,6 +91,7 @@ fn what_the_plan_chooses_does_not_depend_on_the_pool() {
             steps,
             d_input: 33,
             d_hidden,
+            d_output: d_hidden,
         };
         let problem = Problem::new(sizes, false, true, None);
         let set = InstructionSet::chosen().unwrap();
@@ -437,6 +123,7 @@ fn infinite_numbers_stay_where_they_are() {
         steps: 5,
         d_input: 2,
         d_hidden: 3,
+        d_output: 3,
     };
     let mut problem = Problem::new(sizes, false, true, None);
     problem.x[4] = f64::INFINITY;
@@ -493,6 +180,7 @@ fn sizes_beyond_counting_are_refused() {
         bias: &[],
         h0: &[],
         c0: &[],
+        cell: Cell::default(),
     };
     let outputs = Outputs {
         output: &mut [],
@@ -535,6 +223,7 @@ fn segments_of_any_length() {
             steps: 11,
             d_input: 5,
             d_hidden: 19,
+            d_output: 19,
         },
         true,
         true,
@@ -562,6 +251,7 @@ fn what_lies_past_a_rows_end_has_no_influence() {
         steps: 6,
         d_input: 5,
         d_hidden: 11,
+        d_output: 11,
     };
     for reverse in [false, true] {
         let mut problem = Problem::new(sizes, reverse, true, Some(vec![6, 0, 4]));
@@ -586,6 +276,7 @@ fn eight_callers_at_once_on_a_pool_of_two() {
         steps: 60,
         d_input: 8,
         d_hidden: 96,
+        d_output: 96,
     };
     let problem = Problem::new(sizes, false, true, None);
     let set = InstructionSet::chosen().unwrap();
@@ -643,6 +334,7 @@ fn a_stream_goes_the_way_of_the_sequence() {
             steps: 9,
             d_input,
             d_hidden,
+            d_output: d_hidden,
         };
         let problem = Problem::new(sizes, false, true, None);
         let expected = problem.solve();
@@ -650,10 +342,11 @@ fn a_stream_goes_the_way_of_the_sequence() {
         for &set in InstructionSet::available() {
             let mut stream = Stream::new(
                 set,
-                [d_input, d_hidden],
+                [d_input, d_hidden, d_hidden],
                 &f32s(&problem.weight_ih),
                 &f32s(&problem.weight_hh),
                 &f32s(&problem.bias),
+                StreamCell::default(),
             );
             stream.set_state(&f32s(&problem.h0), &f32s(&problem.c0));
             let output: Vec<f64> = f32s(&problem.x)
@@ -683,7 +376,7 @@ proptest! {
         chunks in 1usize..4,
         lengths in prop::option::of(prop::collection::vec(0usize..9, 14)),
     ) {
-        let sizes = Sizes { batch, steps, d_input, d_hidden };
+        let sizes = Sizes { batch, steps, d_input, d_hidden, d_output: d_hidden };
         let lengths = lengths
             .map(|lengths| lengths[..batch].iter().map(|&length| length.min(steps)).collect());
         let problem = Problem::new(sizes, reverse, batch_first, lengths);

@@ -11,7 +11,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use crate::buffer::{Buffer, Pointer};
 use crate::crew;
@@ -104,7 +104,8 @@ impl<T: Real> Packed<T> {
         })
     }
 
-    /// Packs rows of `width` numbers: `row(k)` points to them, or is `None` for zeros.
+    /// Packs rows of `width` numbers: `row(k)` points to them, or is `None` for zeros; each is
+    /// multiplied with the numbers that `times(k)` points to, if it does.
     ///
     /// # Safety
     ///
@@ -114,6 +115,7 @@ impl<T: Real> Packed<T> {
         chunks: usize,
         width: usize,
         row: impl Fn(usize) -> Option<*const T> + Sync,
+        times: impl Fn(usize) -> Option<*const T> + Sync,
     ) -> Self {
         let lanes = sizes.lanes;
         Self::new(sizes, chunks, |vector, to, stride| {
@@ -131,6 +133,12 @@ impl<T: Real> Packed<T> {
                         None => 0,
                     };
                     to.add(copied).write_bytes(0, lanes - copied);
+                    if let Some(times) = times(k) {
+                        for lane in 0..copied {
+                            let to = to.add(lane);
+                            *to = (*to).times(*times.add(from + lane));
+                        }
+                    }
                 }
             }
         })
@@ -341,6 +349,108 @@ unsafe fn walk_rows<T: Real, S: Simd, const N: usize>(
             return;
         }
         k += block;
+    }
+}
+
+/// A product of rows that lie side by side, to rows that do.
+pub(crate) struct Product<'a, T> {
+    pub(crate) rows: Range<usize>,
+    pub(crate) panels: Range<usize>,
+    pub(crate) depth: usize,
+    pub(crate) left: Rows<T>,
+    pub(crate) right: &'a Packed<T>,
+    pub(crate) to: Pointer<T>,
+    /// Between two rows of `to`.
+    pub(crate) distance: usize,
+    /// Numbers in a row of `to`.
+    pub(crate) width: usize,
+    /// What the sums are multiplied with, if anything.
+    pub(crate) times: Option<Rows<T>>,
+    /// What is added to them.
+    pub(crate) plus: Option<Rows<T>>,
+}
+
+/// Forms a product. Compiled once: [`multiply`] is compiled with each epilogue, which is worth it
+/// where most of the time is spent.
+///
+/// # Safety
+///
+/// As [`multiply`], and there must be room for the rows of the result.
+#[inline(never)]
+pub(crate) unsafe fn write_product<T: Real, S: Simd>(simd: S, product: Product<'_, T>) {
+    simd.vectorize(product);
+}
+
+impl<T: Real> WithSimd for Product<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Rows(left, left_distance) = self.left;
+        let (to, distance) = (self.to, self.distance);
+        // SAFETY: the caller's of `write_product`.
+        unsafe {
+            multiply(
+                simd,
+                self.rows,
+                self.panels,
+                self.depth,
+                |row| left.add(row * left_distance),
+                self.right,
+                &mut StoreRows {
+                    width: self.width,
+                    place: |row: usize| to.add(row * distance).get(),
+                    times: self.times,
+                    plus: self.plus,
+                },
+            );
+        }
+    }
+}
+
+/// Writes rows of `width` numbers to `place(row)`.
+pub(crate) struct StoreRows<T, P> {
+    pub(crate) width: usize,
+    pub(crate) place: P,
+    /// What the sums are multiplied with, if anything.
+    pub(crate) times: Option<Rows<T>>,
+    /// What is added to them.
+    pub(crate) plus: Option<Rows<T>>,
+}
+
+/// Rows of whole vectors, and the distance between them.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<T>(pub(crate) *const T, pub(crate) usize);
+
+impl<T: Real, S: Simd, P: Fn(usize) -> *mut T> Epilogue<T, S> for StoreRows<T, P> {
+    /// # Safety
+    ///
+    /// All rows must have whole vectors behind them, but `place(row)`, behind which there must be
+    /// room for `width` numbers.
+    #[inline(always)]
+    unsafe fn row<const N: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        vector: usize,
+        sums: [T::V<S>; N],
+    ) {
+        let lanes = T::lanes::<S>();
+        for (n, mut sum) in sums.into_iter().enumerate() {
+            let from = (vector + n) * lanes;
+            unsafe {
+                if let Some(Rows(times, distance)) = self.times {
+                    let times = load::<T, S>(times.add(row * distance + from));
+                    sum = T::mul(simd, times, sum);
+                }
+                if let Some(Rows(plus, distance)) = self.plus {
+                    let plus = load::<T, S>(plus.add(row * distance + from));
+                    sum = T::add(simd, sum, plus);
+                }
+                let to = (self.place)(row).add(from);
+                store_first::<T, S>(to, self.width - from, sum);
+            }
+        }
     }
 }
 

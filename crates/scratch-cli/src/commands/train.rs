@@ -24,7 +24,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: forecast::TASK,
             loss: forecast::LOSS,
             targets: forecast::TARGETS,
-            lstm: |config| &config.model.lstm,
+            lstm: |config: &forecast::ForecastConfig| &config.model.lstm,
             config: config::forecast(&args)?,
             args: &args.run,
         }
@@ -33,7 +33,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: text::TASK,
             loss: text::LOSS,
             targets: text::TARGETS,
-            lstm: |config| &config.model.lstm,
+            lstm: |config: &text::TextConfig| &config.model.lstm,
             config: config::text(&args)?,
             args: &args.run,
         }
@@ -42,7 +42,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: classify::TASK,
             loss: classify::LOSS,
             targets: classify::TARGETS,
-            lstm: |config| &config.model.lstm,
+            lstm: |config: &classify::ClassifyConfig| &config.model.lstm,
             config: config::classify(&args)?,
             args: &args.run,
         }

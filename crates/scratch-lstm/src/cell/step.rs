@@ -109,7 +109,8 @@ fn sigmoid(x: Tensor<2>) -> Tensor<2> {
 /// `old` where a unit keeps it, `new` where not, and their mixture where it keeps a share.
 fn keep(new: Tensor<2>, old: &Tensor<2>, share: Option<Tensor<2>>) -> Tensor<2> {
     match share {
-        Some(share) => new.clone() + share * (old.clone() - new),
+        // Exact where the share is 0 or 1.
+        Some(share) => share.clone() * old.clone() + (1.0 - share) * new,
         None => new,
     }
 }

@@ -49,6 +49,20 @@ impl CellConfig {
                 return Err(ConfigError::new(field, "a finite number above 0", clip));
             }
         }
+        let Activations { gate, cell, hidden } = self.activations;
+        for (field, activation) in [
+            ("cell.activations.gate", gate),
+            ("cell.activations.cell", cell),
+            ("cell.activations.hidden", hidden),
+        ] {
+            if let Some((name, value)) = activation
+                .parameters()
+                .find(|(_, value)| !value.is_finite())
+            {
+                let found = format!("{name} {value}");
+                return Err(ConfigError::new(field, "of finite parameters", found));
+            }
+        }
         Ok(())
     }
 }

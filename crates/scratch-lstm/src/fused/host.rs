@@ -9,9 +9,12 @@ use burn::tensor::{DType, Element, FloatDType, TensorData};
 
 use scratch_lstm_kernels::{self as kernels, InstructionSet, Plan, Real, Series, Sizes, Walk};
 
+use super::tensors::PEEPHOLES;
 use super::{
-    Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Saved, Wanted, composed,
+    Keep, LayerNormGradients, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmOutputs,
+    Optional, OptionalLayerNorm, Saved, Wanted,
 };
+use crate::config::{CellConfig, LAYER_NORM_EPSILON};
 use crate::gates::COUNT;
 use crate::valid::Valid;
 
@@ -35,9 +38,6 @@ pub(crate) fn forward<B: Host<f32> + Host<f64>>(
     call: &LstmCall,
     keep: Keep,
 ) -> (LstmOutputs<B>, Saved) {
-    if !serves(&inputs, call) {
-        return composed::forward(inputs, call, keep);
-    }
     match inputs.x.dtype() {
         DType::F32 => forward_in::<B, f32>(inputs, call, keep),
         DType::F64 => forward_in::<B, f64>(inputs, call, keep),
@@ -63,9 +63,6 @@ pub(crate) fn backward<B: Host<f32> + Host<f64>>(
     call: &LstmCall,
     wanted: Wanted,
 ) -> LstmGradients<B> {
-    if !serves(&inputs, call) {
-        return composed::backward(inputs, saved, cotangents, call, wanted);
-    }
     match inputs.x.dtype() {
         DType::F32 => backward_in::<B, f32>(inputs, output, saved, cotangents, call, wanted),
         DType::F64 => backward_in::<B, f64>(inputs, output, saved, cotangents, call, wanted),
@@ -81,11 +78,6 @@ pub(crate) fn backward<B: Host<f32> + Host<f64>>(
             gradients.map(|tensor| B::float_cast(tensor, half.into()))
         }
     }
-}
-
-/// Whether the kernels compute it.
-fn serves<B: Backend>(inputs: &LstmInputs<B>, call: &LstmCall) -> bool {
-    inputs.is_plain(call) && !matches!(call.valid, Valid::Mask(_))
 }
 
 fn to_f32<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
@@ -104,10 +96,11 @@ fn forward_in<B: Host<T>, T: Real + Element>(
         batch,
         steps,
         d_hidden,
+        d_output,
         ..
     } = sizes;
-    let mut output = vec![T::default(); batch * steps * d_hidden];
-    let mut hidden = vec![T::default(); batch * d_hidden];
+    let mut output = vec![T::default(); batch * steps * d_output];
+    let mut hidden = vec![T::default(); batch * d_output];
     let mut cell = vec![T::default(); batch * d_hidden];
     let outputs = kernels::Outputs {
         output: &mut output,
@@ -126,8 +119,8 @@ fn forward_in<B: Host<T>, T: Real + Element>(
         B::float_from_data(TensorData::new(numbers, shape.to_vec()), &device)
     };
     let outputs = LstmOutputs {
-        output: tensor(output, &series_shape(sizes, call.batch_first, d_hidden)),
-        hidden: tensor(hidden, &[batch, d_hidden]),
+        output: tensor(output, &series_shape(sizes, call.batch_first, d_output)),
+        hidden: tensor(hidden, &[batch, d_output]),
         cell: tensor(cell, &[batch, d_hidden]),
     };
     (outputs, Saved::new(saved))
@@ -148,39 +141,34 @@ fn backward_in<B: Host<T>, T: Real + Element>(
         batch,
         d_input,
         d_hidden,
+        d_output,
         ..
     } = sizes;
     let output = B::view(&output).into_series_view();
-    let d_output = cotangents
+    let shown = cotangents
         .output
         .as_ref()
         .map(|tensor| B::view(tensor).into_series_view());
-    let rows = |tensor: &Option<FloatTensor<B>>| {
+    let rows = |tensor: &Option<FloatTensor<B>>, width: usize| {
         let tensor = tensor.as_ref()?;
         let view = B::view(tensor);
-        assert_eq!(view.shape, [batch, d_hidden], "the gradient of a state");
+        assert_eq!(view.shape, [batch, width], "the gradient of a state");
         Some(view.into_dense().into_owned())
     };
-    let (d_hidden_n, d_cell_n) = (rows(&cotangents.hidden), rows(&cotangents.cell));
+    let d_hidden_n = rows(&cotangents.hidden, d_output);
+    let d_cell_n = rows(&cotangents.cell, d_hidden);
     let gradients = kernels::backward(
         &read,
-        output.series(sizes, call.batch_first, d_hidden),
+        output.series(sizes, call.batch_first, d_output),
         saved.into_inner::<kernels::Saved<T>>(),
         kernels::Cotangents {
-            output: d_output
+            output: shown
                 .as_ref()
-                .map(|view| view.series(sizes, call.batch_first, d_hidden)),
+                .map(|view| view.series(sizes, call.batch_first, d_output)),
             hidden: d_hidden_n.as_deref(),
             cell: d_cell_n.as_deref(),
         },
-        kernels::Wanted {
-            x: wanted.x,
-            weight_ih: wanted.weight_ih,
-            weight_hh: wanted.weight_hh,
-            bias: wanted.bias,
-            h0: wanted.h0,
-            c0: wanted.c0,
-        },
+        wanted,
     );
     let device = inputs.x.device();
     let tensor = |numbers: Option<Vec<T>>, shape: &[usize]| {
@@ -190,13 +178,23 @@ fn backward_in<B: Host<T>, T: Real + Element>(
     LstmGradients {
         x: tensor(gradients.x, &series_shape(sizes, call.batch_first, d_input)),
         weight_ih: tensor(gradients.weight_ih, &[COUNT * d_hidden, d_input]),
-        weight_hh: tensor(gradients.weight_hh, &[COUNT * d_hidden, d_hidden]),
+        weight_hh: tensor(gradients.weight_hh, &[COUNT * d_hidden, d_output]),
         bias: tensor(gradients.bias, &[COUNT * d_hidden]),
-        h0: tensor(gradients.h0, &[batch, d_hidden]),
+        h0: tensor(gradients.h0, &[batch, d_output]),
         c0: tensor(gradients.c0, &[batch, d_hidden]),
-        weight_hr: None,
-        peephole: None,
-        layer_norm: None,
+        weight_hr: tensor(gradients.weight_hr, &[d_output, d_hidden]),
+        peephole: tensor(gradients.peephole, &[PEEPHOLES * d_hidden]),
+        layer_norm: gradients.layer_norm.map(|norm| {
+            let numbers = |numbers: Vec<T>, width: usize| {
+                B::float_from_data(TensorData::new(numbers, vec![width]), &device)
+            };
+            LayerNormGradients {
+                input: numbers(norm.input, COUNT * d_hidden),
+                hidden: numbers(norm.hidden, COUNT * d_hidden),
+                cell: numbers(norm.cell, d_hidden),
+                cell_bias: numbers(norm.cell_bias, d_hidden),
+            }
+        }),
     }
 }
 
@@ -210,15 +208,27 @@ struct Numbers<'a, T: Real> {
     bias: Cow<'a, [T]>,
     h0: Cow<'a, [T]>,
     c0: Cow<'a, [T]>,
+    weight_hr: Option<Cow<'a, [T]>>,
+    peephole: Option<Cow<'a, [T]>>,
+    /// Input, hidden, cell, shift of the cell.
+    layer_norm: Option<[Cow<'a, [T]>; 4]>,
+    hidden_mask: Option<Cow<'a, [T]>>,
+    zoneout_hidden: Option<View<'a, T>>,
+    zoneout_cell: Option<View<'a, T>>,
 }
 
-impl<'a, T: Real> Numbers<'a, T> {
+impl<'a, T: Real + Element> Numbers<'a, T> {
     /// # Panics
     ///
     /// If the shapes do not fit each other: the kernels rely on them.
     fn new<B: Host<T>>(inputs: &'a LstmInputs<B>, call: &'a LstmCall) -> Self {
         let sizes = inputs.check(call);
         let dense = |tensor: &'a FloatTensor<B>| B::view(tensor).into_dense();
+        let optional = |tensor: &'a Optional<B>| tensor.as_option().map(dense);
+        let series = |tensor: &'a Optional<B>| {
+            let tensor = tensor.as_option()?;
+            Some(B::view(tensor).into_series_view())
+        };
         Self {
             sizes,
             call,
@@ -228,6 +238,20 @@ impl<'a, T: Real> Numbers<'a, T> {
             bias: dense(&inputs.bias),
             h0: dense(&inputs.h0),
             c0: dense(&inputs.c0),
+            weight_hr: optional(&inputs.weight_hr),
+            peephole: optional(&inputs.peephole),
+            layer_norm: match &inputs.layer_norm {
+                OptionalLayerNorm::Absent => None,
+                OptionalLayerNorm::Present {
+                    input,
+                    hidden,
+                    cell,
+                    cell_bias,
+                } => Some([input, hidden, cell, cell_bias].map(dense)),
+            },
+            hidden_mask: optional(&inputs.masks.hidden),
+            zoneout_hidden: series(&inputs.masks.zoneout_hidden),
+            zoneout_cell: series(&inputs.masks.zoneout_cell),
         }
     }
 
@@ -241,14 +265,27 @@ impl<'a, T: Real> Numbers<'a, T> {
             bias,
             h0,
             c0,
+            weight_hr,
+            peephole,
+            layer_norm,
+            hidden_mask,
+            zoneout_hidden,
+            zoneout_cell,
         } = self;
+        let CellConfig {
+            coupled,
+            clip_gates,
+            clip_cell,
+            ..
+        } = call.cell;
         kernels::Inputs {
             sizes: *sizes,
             walk: Walk {
                 reverse: call.reverse,
-                lengths: match &call.valid {
-                    Valid::Lengths(lengths) => Some(lengths),
-                    _ => None,
+                valid: match &call.valid {
+                    Valid::All => kernels::Valid::All,
+                    Valid::Lengths(lengths) => kernels::Valid::Lengths(lengths),
+                    Valid::Mask(mask) => kernels::Valid::Mask(mask),
                 },
             },
             batch_first: call.batch_first,
@@ -258,8 +295,36 @@ impl<'a, T: Real> Numbers<'a, T> {
             bias,
             h0,
             c0,
+            cell: kernels::Cell {
+                weight_hr: weight_hr.as_deref(),
+                peephole: peephole.as_deref(),
+                coupled,
+                clip_gates: clip_gates.map(T::from_elem),
+                clip_cell: clip_cell.map(T::from_elem),
+                layer_norm: layer_norm.as_ref().map(|[input, hidden, cell, cell_bias]| {
+                    kernels::LayerNorm {
+                        input,
+                        hidden,
+                        cell,
+                        cell_bias,
+                        epsilon: T::from_elem(LAYER_NORM_EPSILON),
+                    }
+                }),
+                hidden_mask: hidden_mask.as_deref(),
+                zoneout_hidden: zoneout(zoneout_hidden, *sizes, sizes.d_output),
+                zoneout_cell: zoneout(zoneout_cell, *sizes, sizes.d_hidden),
+            },
         }
     }
+}
+
+/// Shares of an old state that are kept, `[T, B, width]` whatever the order of the input.
+fn zoneout<'a, T: Real>(
+    shares: &'a Option<View<'_, T>>,
+    sizes: Sizes,
+    width: usize,
+) -> Option<Series<'a, T>> {
+    Some(shares.as_ref()?.series(sizes, false, width))
 }
 
 /// `[B, T, width]` or `[T, B, width]`.

@@ -37,10 +37,10 @@ mod path;
 mod tensors;
 
 pub use path::{Kernels, Path, PathChoice, RawReason};
-pub use scratch_lstm_kernels::{InstructionSet, InstructionSetError, Keep, release_memory};
+pub use scratch_lstm_kernels::{InstructionSet, InstructionSetError, Keep, Wanted, release_memory};
 pub use tensors::{
     LayerNormGradients, LstmCotangents, LstmGradients, LstmInputs, LstmMasks, LstmOutputs,
-    Optional, OptionalLayerNorm, Saved, Wanted,
+    Optional, OptionalLayerNorm, Saved,
 };
 
 /// One layer and one direction of an LSTM over a whole sequence.

@@ -228,26 +228,8 @@ impl<B: Backend> LstmInputs<B> {
             steps,
             d_input,
             d_hidden,
+            d_output: d_state,
         }
-    }
-
-    /// Whether it is the plain cell, every step of every row valid or not.
-    pub(crate) fn is_plain(&self, call: &LstmCall) -> bool {
-        let LstmMasks {
-            hidden,
-            zoneout_hidden,
-            zoneout_cell,
-        } = &self.masks;
-        let optional = [
-            &self.weight_hr,
-            &self.peephole,
-            hidden,
-            zoneout_hidden,
-            zoneout_cell,
-        ];
-        call.cell.is_plain()
-            && matches!(self.layer_norm, OptionalLayerNorm::Absent)
-            && optional.iter().all(|tensor| tensor.as_option().is_none())
     }
 
     /// Applies `map` to each tensor, which may become one of another backend.
@@ -286,7 +268,7 @@ impl<B: Backend> LstmInputs<B> {
         }
     }
 
-    /// What gradients may be wanted of, in the order of [`Wanted`]'s fields.
+    /// What gradients may be wanted of, in a fixed order.
     pub(crate) fn differentiable(&self) -> [Option<&FloatTensor<B>>; DIFFERENTIABLE] {
         let norm = match &self.layer_norm {
             OptionalLayerNorm::Absent => [None; 4],
@@ -319,7 +301,7 @@ impl<B: Backend> LstmInputs<B> {
 pub(crate) const DIFFERENTIABLE: usize = 12;
 
 /// Gates that see the cell state through peepholes.
-const PEEPHOLES: usize = COUNT - 1;
+pub(super) const PEEPHOLES: usize = COUNT - 1;
 
 /// What it writes.
 #[derive(Debug, Clone, ExtensionType)]
@@ -352,29 +334,6 @@ impl<B: Backend> LstmCotangents<B> {
             cell: self.cell.map(&map),
         }
     }
-}
-
-/// Which gradients somebody wants, of the tensors of [`LstmInputs`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    /// Of the input.
-    pub x: bool,
-    /// Of the weights on the input.
-    pub weight_ih: bool,
-    /// Of the weights on the hidden state.
-    pub weight_hh: bool,
-    /// Of the bias.
-    pub bias: bool,
-    /// Of the hidden state before the first step.
-    pub h0: bool,
-    /// Of the cell state before the first step.
-    pub c0: bool,
-    /// Of the projection.
-    pub weight_hr: bool,
-    /// Of the peepholes.
-    pub peephole: bool,
-    /// Of any of the gains and the shift of layer normalization; then all are returned.
-    pub layer_norm: bool,
 }
 
 /// The gradients that were wanted, in the shapes of [`LstmInputs`].
