@@ -3,7 +3,7 @@
 //! promise: zoneout outside of training, masks without holes, padding at the left, and settings
 //! that describe no LSTM.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use scratch_lstm::config::{
     Activation, Activations, CellConfig, LayerConnection, RegularizationConfig,
@@ -14,7 +14,9 @@ use scratch_lstm::{
 };
 use scratch_tests::backend::has_f64;
 use scratch_tests::features::Setup;
-use scratch_tests::probe::{parameter_gradients, parameters, probe};
+use scratch_tests::probe::{
+    observe, parameter_gradients, parameters, parameters_without_gradient, probe,
+};
 use scratch_tests::{
     Case, Named, PATHS, Tolerance, Values, assert_all_close, assert_all_same, assert_close, device,
     dtypes, is_gpu,
@@ -129,6 +131,66 @@ fn check_slopes(mut setup: Setup) {
         });
         let report = report.unwrap_or_else(|error| panic!("{setup}, {path:?}: {error}"));
         assert_eq!(report.parameters.len(), parameters(&function).len());
+    }
+}
+
+/// Weights that are not trained, one at a time: they have no gradient, and the others the same.
+#[test]
+fn any_of_the_weights_can_be_untracked() {
+    let case = Case::new(
+        ScratchLstmConfig::new(5, 11)
+            .with_projection(6)
+            .with_cell(all_of_the_cell()),
+    );
+    let mut paths: Vec<_> = parameters(&case.lstm()).into_keys().collect();
+    assert_eq!(paths.len(), 9, "{paths:?}");
+    if is_gpu() {
+        paths.truncate(2);
+    }
+    for path in paths {
+        let run = |choice: PathChoice| {
+            let lstm = case.lstm().map(&mut Untrack {
+                path: Vec::new(),
+                of: &path,
+            });
+            let sequence = case.sequence();
+            let options = ForwardOptions::new()
+                .with_state(sequence.state.clone())
+                .with_path(choice);
+            let (output, state) = lstm.forward_with(sequence.input.clone(), options);
+            let cotangents = case.cotangents();
+            let (mut named, gradients) = observe(&sequence, output, state, &cotangents);
+            let without = parameters_without_gradient(&lstm, &gradients);
+            assert_eq!(without, [path.as_str()], "{choice:?}");
+            named.extend(parameter_gradients(&lstm, &gradients));
+            named
+        };
+        let expected = run(PathChoice::Raw);
+        let found = run(PathChoice::Fused);
+        assert_all_close(&path, &found, &expected, tolerance(&case));
+    }
+}
+
+/// Makes one parameter need no gradient.
+struct Untrack<'a> {
+    path: Vec<String>,
+    of: &'a str,
+}
+
+impl ModuleMapper for Untrack<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.path.join(".") == self.of {
+            true => param.set_require_grad(false),
+            false => param,
+        }
     }
 }
 
