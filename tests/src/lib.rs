@@ -9,6 +9,7 @@
 //! | `formulations` | five ways to write an LSTM by hand are this LSTM |
 //! | `finite_differences` | gradients are the slopes of the function |
 //! | `fused` | the fused operation is the raw one: tracked or not, strided, half precision, checkpointed |
+//! | `feature_matrix` | every variant of the LSTM, alone and with every other, is the same fused and raw |
 //! | `gradcheck` | the gradient checker finds what is wrong |
 //! | `precision` | rounding errors are no larger than those of raw operations and of PyTorch |
 //! | `stream` | step by step is the sequence, and nothing is allocated |
@@ -38,7 +39,9 @@
 pub mod backend;
 pub mod burn_lstm;
 pub mod compare;
+pub mod features;
 pub mod golden;
+pub mod pairwise;
 pub mod probe;
 pub mod random;
 pub mod runs;

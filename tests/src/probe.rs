@@ -34,7 +34,7 @@ pub struct Case {
 pub struct Sequence {
     /// `[B, T, D]` or `[T, B, D]`.
     pub input: Tensor<3>,
-    /// `[L*K, B, H]`.
+    /// `[L*K, B, P]` and `[L*K, B, H]`.
     pub state: Option<LstmState>,
 }
 
@@ -115,7 +115,7 @@ impl Case {
         Sequence {
             input: self.leaf(self.io_shape(self.config.d_input), "input"),
             state: Some(LstmState {
-                hidden: self.leaf(self.state_shape(), "h_0"),
+                hidden: self.leaf(self.hidden_shape(), "h_0"),
                 cell: self.leaf(self.state_shape(), "c_0"),
             }),
         }
@@ -126,7 +126,7 @@ impl Case {
         Cotangents {
             output: self.constant(self.io_shape(self.config.d_output()), "d_output"),
             state: LstmState {
-                hidden: self.constant(self.state_shape(), "d_h_n"),
+                hidden: self.constant(self.hidden_shape(), "d_h_n"),
                 cell: self.constant(self.state_shape(), "d_c_n"),
             },
         }
@@ -141,10 +141,16 @@ impl Case {
         }
     }
 
-    /// `[L*K, B, H]`.
+    /// That of the cell state, and without a projection of the hidden state too: `[L*K, B, H]`.
     pub fn state_shape(&self) -> [usize; 3] {
         let count = self.config.num_layers * self.config.num_directions();
         [count, self.batch, self.config.d_hidden]
+    }
+
+    /// That of the hidden state, `[L*K, B, P]`.
+    pub fn hidden_shape(&self) -> [usize; 3] {
+        let [count, batch, _] = self.state_shape();
+        [count, batch, self.config.d_state()]
     }
 
     /// A random tensor.

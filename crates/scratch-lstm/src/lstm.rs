@@ -466,6 +466,9 @@ impl ScratchLstm {
             }),
             (None, Some(mask)) => {
                 shapes::check_mask(mask.len(), batch, steps)?;
+                if mask.iter().all(|&valid| valid) {
+                    return Ok(Valid::All);
+                }
                 let batch_first = self.config.batch_first;
                 let place = |time: usize, row: usize| match batch_first {
                     true => mask[row * steps + time],

@@ -1,0 +1,299 @@
+//! The operation in tensor operations beside the kernels, and what only shows in its own tensors.
+
+use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, TensorData};
+use rand::Rng;
+
+use super::*;
+use crate::config::CellConfig;
+use crate::fused::LstmKernels;
+use crate::fused::{LstmMasks, Optional, OptionalLayerNorm};
+use crate::gates::COUNT;
+use crate::random::Key;
+use crate::valid::Valid;
+
+type Tensor = FloatTensor<Flex>;
+
+fn tensor(name: &str, shape: &[usize], dtype: DType) -> Tensor {
+    let mut rng = Key::new(3).child(name).rng();
+    let values: Vec<f64> = (0..shape.iter().product())
+        .map(|_| f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5)
+        .collect();
+    let data = TensorData::new(values, shape.to_vec()).convert_dtype(dtype);
+    Flex::float_from_data(data, &Default::default())
+}
+
+fn close(what: &str, found: Tensor, expected: Tensor, tolerance: f64) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let numbers =
+        |tensor: Tensor| -> Vec<f64> { tensor.to_contiguous().into_data().iter::<f64>().collect() };
+    for (found, expected) in numbers(found).into_iter().zip(numbers(expected)) {
+        let difference = (found - expected).abs();
+        assert!(
+            difference <= tolerance,
+            "{what}: {found}, expected {expected}"
+        );
+    }
+}
+
+/// The two rungs of the ladder that no test of a whole module sets side by side.
+#[test]
+fn tensor_operations_and_kernels_agree() {
+    let (b, t, d, h) = (3, 7, 5, 11);
+    for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::F64, 1e-13)] {
+        for (number, keep) in [Keep::Everything, Keep::Boundaries].into_iter().enumerate() {
+            for (batch_first, reverse) in [(true, false), (false, true)] {
+                let series = |width: usize| match batch_first {
+                    true => [b, t, width],
+                    false => [t, b, width],
+                };
+                let call = LstmCall {
+                    batch_first,
+                    reverse,
+                    valid: match number {
+                        1 => Valid::Lengths([7, 0, 4].into()),
+                        _ => Valid::All,
+                    },
+                    cell: CellConfig::default(),
+                    segment: std::num::NonZeroUsize::new(3),
+                    checkpoint: keep == Keep::Boundaries,
+                };
+                let inputs = LstmInputs::<Flex>::new(
+                    tensor("x", &series(d), dtype),
+                    tensor("weight_ih", &[4 * h, d], dtype),
+                    tensor("weight_hh", &[4 * h, h], dtype),
+                    tensor("bias", &[4 * h], dtype),
+                    tensor("h0", &[b, h], dtype),
+                    tensor("c0", &[b, h], dtype),
+                );
+                let cotangents = LstmCotangents::<Flex> {
+                    output: Some(tensor("d_output", &series(h), dtype)),
+                    hidden: Some(tensor("d_hidden", &[b, h], dtype)),
+                    cell: None,
+                };
+                let wanted = Wanted {
+                    weight_hr: false,
+                    peephole: false,
+                    layer_norm: false,
+                    ..EVERYTHING
+                };
+                let (outputs, saved) = forward(inputs.clone(), &call, keep);
+                let gradients = backward(inputs.clone(), saved, cotangents.clone(), &call, wanted);
+                let (expected, saved) = Flex::lstm_forward(inputs.clone(), &call, keep);
+                let shown = expected.output.clone();
+                let kernels = Flex::lstm_backward(inputs, shown, saved, cotangents, &call, wanted);
+                for (what, found, expected) in [
+                    ("output", Some(outputs.output), Some(expected.output)),
+                    ("hidden", Some(outputs.hidden), Some(expected.hidden)),
+                    ("cell", Some(outputs.cell), Some(expected.cell)),
+                    ("d_x", gradients.x, kernels.x),
+                    ("d_weight_ih", gradients.weight_ih, kernels.weight_ih),
+                    ("d_weight_hh", gradients.weight_hh, kernels.weight_hh),
+                    ("d_bias", gradients.bias, kernels.bias),
+                    ("d_h0", gradients.h0, kernels.h0),
+                    ("d_c0", gradients.c0, kernels.c0),
+                ] {
+                    let what = format!("{what} in {dtype:?}, {call:?}");
+                    close(&what, found.unwrap(), expected.unwrap(), tolerance);
+                }
+            }
+        }
+    }
+}
+
+/// `B`, `T`, `D`, `H` and `P`.
+const SIZES: [usize; 5] = [3, 7, 5, 11, 6];
+
+const EVERYTHING: Wanted = Wanted {
+    x: true,
+    weight_ih: true,
+    weight_hh: true,
+    bias: true,
+    h0: true,
+    c0: true,
+    weight_hr: true,
+    peephole: true,
+    layer_norm: true,
+};
+
+/// Every variant at once, in f64, from the last step to the first.
+fn every_variant() -> (LstmInputs<Flex>, LstmCotangents<Flex>, LstmCall) {
+    let [b, t, d, h, p] = SIZES;
+    let random = |name: &str, shape: &[usize]| tensor(name, shape, DType::F64);
+    let inputs = LstmInputs {
+        x: random("x", &[t, b, d]),
+        weight_ih: random("weight_ih", &[4 * h, d]),
+        weight_hh: random("weight_hh", &[4 * h, p]),
+        bias: random("bias", &[4 * h]),
+        h0: random("h0", &[b, p]),
+        c0: random("c0", &[b, h]),
+        weight_hr: Optional::Present(random("weight_hr", &[p, h])),
+        peephole: Optional::Present(random("peephole", &[3 * h])),
+        layer_norm: OptionalLayerNorm::Present {
+            input: random("norm_input", &[4 * h]),
+            hidden: random("norm_hidden", &[4 * h]),
+            cell: random("norm_cell", &[h]),
+            cell_bias: random("norm_cell_bias", &[h]),
+        },
+        masks: LstmMasks {
+            hidden: Optional::Present(random("mask", &[b, p])),
+            zoneout_hidden: Optional::Present(random("zoneout_hidden", &[t, b, p])),
+            zoneout_cell: Optional::Present(random("zoneout_cell", &[t, b, h])),
+        },
+    };
+    let cotangents = LstmCotangents {
+        output: Some(random("d_output", &[t, b, p])),
+        hidden: Some(random("d_hidden", &[b, p])),
+        cell: Some(random("d_cell", &[b, h])),
+    };
+    let call = LstmCall {
+        batch_first: false,
+        reverse: true,
+        valid: Valid::All,
+        cell: CellConfig {
+            peepholes: true,
+            coupled: true,
+            clip_gates: Some(0.4),
+            clip_cell: Some(0.2),
+            layer_norm: true,
+            ..CellConfig::default()
+        },
+        segment: std::num::NonZeroUsize::new(3),
+        checkpoint: false,
+    };
+    (inputs, cotangents, call)
+}
+
+fn numbers(tensor: Tensor) -> Vec<f64> {
+    tensor.to_contiguous().into_data().iter::<f64>().collect()
+}
+
+/// Results, and the gradients that are wanted, in the order of the inputs.
+fn solve(
+    (inputs, cotangents, call): (LstmInputs<Flex>, LstmCotangents<Flex>, LstmCall),
+    wanted: Wanted,
+) -> (Vec<Vec<f64>>, Vec<Option<Vec<f64>>>) {
+    let (outputs, saved) = forward(inputs.clone(), &call, Keep::Everything);
+    let gradients = backward(inputs, saved, cotangents, &call, wanted);
+    let results = [outputs.output, outputs.hidden, outputs.cell].map(numbers);
+    let gradients = gradients.into_order().map(|tensor| tensor.map(numbers));
+    (results.to_vec(), gradients.to_vec())
+}
+
+/// Whoever calls the operation itself has four blocks of weights, whatever the cell.
+#[test]
+fn the_forget_gate_of_coupled_gates_has_neither_influence_nor_gradient() {
+    let [_, _, d, h, p] = SIZES;
+    let (expected, gradients) = solve(every_variant(), EVERYTHING);
+    let (mut inputs, cotangents, call) = every_variant();
+    // Other numbers in the second of the blocks.
+    let change = |tensor: &mut Tensor, blocks: usize| {
+        let shape = tensor.shape();
+        let mut values = numbers(tensor.clone());
+        let block = values.len() / blocks;
+        for value in &mut values[block..2 * block] {
+            *value = 3.0 - *value;
+        }
+        let data = TensorData::new(values, shape);
+        *tensor = Flex::float_from_data(data, &Default::default());
+    };
+    change(&mut inputs.weight_ih, COUNT);
+    change(&mut inputs.weight_hh, COUNT);
+    change(&mut inputs.bias, COUNT);
+    if let Optional::Present(peephole) = &mut inputs.peephole {
+        change(peephole, COUNT - 1);
+    }
+    if let OptionalLayerNorm::Present { input, hidden, .. } = &mut inputs.layer_norm {
+        change(input, COUNT);
+        change(hidden, COUNT);
+    }
+    let changed = solve((inputs, cotangents, call), EVERYTHING);
+    assert_eq!(changed, (expected, gradients.clone()));
+    // Their places in the order of inputs, and the width of a gate's block.
+    for (what, place, block) in [
+        ("weight_ih", 1, h * d),
+        ("weight_hh", 2, h * p),
+        ("bias", 3, h),
+        ("peephole", 7, h),
+        ("layer_norm.input", 8, h),
+        ("layer_norm.hidden", 9, h),
+    ] {
+        let gradient = gradients[place].as_ref().unwrap();
+        let [before, none, after] = [0, 1, 2].map(|gate| &gradient[gate * block..][..block]);
+        assert!(none.iter().all(|&value| value == 0.0), "{what}");
+        for part in [before, after] {
+            assert!(part.iter().any(|&value| value != 0.0), "{what}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_steps_that_are_not_valid_reaches_anything() {
+    let [b, t, ..] = SIZES;
+    let valid: Vec<bool> = (0..b * t).map(|place| place * 5 % 7 > 2).collect();
+    let run = |filling: f64| {
+        let (mut inputs, mut cotangents, mut call) = every_variant();
+        call.valid = Valid::Mask(valid.clone().into());
+        let fill = |tensor: &mut Tensor| {
+            let shape = tensor.shape();
+            let mut values = numbers(tensor.clone());
+            let width = values.len() / valid.len();
+            for (place, &valid) in valid.iter().enumerate() {
+                if !valid {
+                    values[place * width..][..width].fill(filling);
+                }
+            }
+            let data = TensorData::new(values, shape);
+            *tensor = Flex::float_from_data(data, &Default::default());
+        };
+        fill(&mut inputs.x);
+        cotangents.output.iter_mut().for_each(fill);
+        solve((inputs, cotangents, call), EVERYTHING)
+    };
+    let (results, gradients) = run(0.0);
+    let all = gradients.iter().map(|gradient| gradient.as_ref().unwrap());
+    for numbers in results.iter().chain(all) {
+        assert!(numbers.iter().all(|number| number.is_finite()));
+    }
+    assert_eq!(run(f64::NAN), (results, gradients));
+}
+
+#[test]
+fn what_is_wanted_does_not_depend_on_what_else_is() {
+    let nothing = Wanted {
+        x: false,
+        weight_ih: false,
+        weight_hh: false,
+        bias: false,
+        h0: false,
+        c0: false,
+        weight_hr: false,
+        peephole: false,
+        layer_norm: false,
+    };
+    type Want = fn(&mut Wanted) -> &mut bool;
+    // With the places of the gradients in the order of inputs.
+    let all: [(std::ops::Range<usize>, Want); 9] = [
+        (0..1, |wanted| &mut wanted.x),
+        (1..2, |wanted| &mut wanted.weight_ih),
+        (2..3, |wanted| &mut wanted.weight_hh),
+        (3..4, |wanted| &mut wanted.bias),
+        (4..5, |wanted| &mut wanted.h0),
+        (5..6, |wanted| &mut wanted.c0),
+        (6..7, |wanted| &mut wanted.weight_hr),
+        (7..8, |wanted| &mut wanted.peephole),
+        (8..12, |wanted| &mut wanted.layer_norm),
+    ];
+    let (_, expected) = solve(every_variant(), EVERYTHING);
+    for (places, want) in all {
+        let mut wanted = nothing;
+        *want(&mut wanted) = true;
+        let (_, found) = solve(every_variant(), wanted);
+        for (place, found) in found.iter().enumerate() {
+            let expected = expected[place].as_ref();
+            let expected = expected.filter(|_| places.contains(&place));
+            assert_eq!(found.as_ref(), expected, "{place} of {wanted:?}");
+        }
+    }
+}
