@@ -171,6 +171,19 @@ def newest_format():
         source.visititems(copy)
 
 
+def other_floats(dtype):
+    """One layer whose weights are in other floats: {dtype}.weights.h5, their values beside it."""
+    # The default, orthogonal, is not for these floats.
+    layer = layers.LSTM(H, dtype=dtype, recurrent_initializer="glorot_uniform")
+    model = keras.Sequential([layers.Input((T, D)), layer])
+    model.set_weights([random(*w.shape) for w in model.get_weights()])
+    model.save_weights(HERE / f"{dtype}.weights.h5")
+    kernel, recurrent_kernel, bias = [
+        keras.ops.convert_to_numpy(keras.ops.cast(w, "float32")) for w in model.weights
+    ]
+    save(dtype, {"kernel": kernel, "recurrent_kernel": recurrent_kernel, "bias": bias}, {})
+
+
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -186,6 +199,8 @@ def main():
         inside_model,
         keras_2_names,
         newest_format,
+        lambda: other_floats("float16"),
+        lambda: other_floats("bfloat16"),
     ]
     for seed, job in enumerate(jobs):  # a seed each: a new case at the end changes no other
         keras.backend.clear_session()
