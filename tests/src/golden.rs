@@ -1,7 +1,7 @@
-//! Numbers from another framework, beside the script that made them: `goldens/`.
+//! Numbers from other frameworks, beside the scripts that made them: `goldens/`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::compare::Values;
 
-/// A file of `goldens/pytorch/`.
+/// A `.safetensors` file of `goldens/`.
 pub struct Golden {
     tensors: BTreeMap<String, TensorData>,
     /// The settings in its metadata; null if it has none.
@@ -18,9 +18,17 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// The file of that name, without its ending.
+    /// The file of that name in `goldens/pytorch/`, without its ending.
     pub fn open(name: &str) -> Self {
-        let path = Self::path(name);
+        Self::read(Self::path(name))
+    }
+
+    /// The file of that name in `goldens/keras/`, without its ending.
+    pub fn keras(name: &str) -> Self {
+        Self::read(Self::keras_path(&format!("{name}.safetensors")))
+    }
+
+    fn read(path: PathBuf) -> Self {
         let bytes =
             std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
@@ -44,11 +52,14 @@ impl Golden {
         Self { tensors, settings }
     }
 
-    /// Where a file lies.
-    pub fn path(name: &str) -> std::path::PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("goldens/pytorch")
-            .join(format!("{name}.safetensors"))
+    /// Where a file of [`open`](Self::open) lies.
+    pub fn path(name: &str) -> PathBuf {
+        folder("pytorch").join(format!("{name}.safetensors"))
+    }
+
+    /// Where a file of `goldens/keras/` lies, with its ending.
+    pub fn keras_path(name: &str) -> PathBuf {
+        folder("keras").join(name)
     }
 
     /// The settings of `nn.LSTM` as this project's.
@@ -87,6 +98,12 @@ impl Golden {
         let found = self.tensors.get(name);
         found.unwrap_or_else(|| panic!("expected a tensor `{name}` in {:?}", self.tensors.keys()))
     }
+}
+
+fn folder(framework: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("goldens")
+        .join(framework)
 }
 
 fn numbers<T, const N: usize>(bytes: &[u8], read: fn([u8; N]) -> T) -> Vec<T> {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `parity_burn`, `parity_burn_f64` | outputs, states, gradients are those of burn's own LSTMs |
 //! | `parity_pytorch` | … and PyTorch's, by the goldens beside the script that made them |
+//! | `keras` | … and Keras's, from files that Keras has saved, also with padding |
 //! | `formulations` | five ways to write an LSTM by hand are this LSTM |
 //! | `finite_differences` | gradients are the slopes of the function |
 //! | `fused` | the fused operation is the raw one: tracked or not, strided, half precision, checkpointed |
@@ -29,6 +30,7 @@
 //! | `flat_memory` | a run needs no more memory at its end than near its beginning |
 //! | `growth` | memory grows linearly in the number of steps |
 //! | `weights` | weights in other layouts and files |
+//! | `fuzz_weights` | … and that files of any content are errors |
 //!
 //! A test of a private function lies beside it in its crate; one of the program `scratch` in
 //! `crates/scratch-cli/tests`.

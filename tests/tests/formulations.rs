@@ -397,6 +397,7 @@ impl TwoBiases {
             weight_hh: tensor2(&self.w_hh, dtype),
             bias_ih: Some(tensor1(&self.b_ih, dtype)),
             bias_hh: Some(tensor1(&self.b_hh, dtype)),
+            weight_hr: None,
         }
     }
 
@@ -424,6 +425,7 @@ fn a_function_of_input_state_and_weights() {
             weight_hh,
             bias_ih,
             bias_hh,
+            ..
         } = by_hand.tensors(dtype);
         let hidden: Matrix = states.iter().map(|state| state.h.clone()).collect();
         let cell: Matrix = states.iter().map(|state| state.c.clone()).collect();

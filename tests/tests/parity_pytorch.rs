@@ -7,7 +7,9 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use scratch_lstm::weights::{PytorchFile, PytorchOptions, TwoBiasWeights};
-use scratch_lstm::{ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmCell, functional};
+use scratch_lstm::{
+    ForwardOptions, Key, LstmState, PathChoice, ScratchLstm, ScratchLstmCell, functional,
+};
 use scratch_tests::golden::Golden;
 use scratch_tests::probe::{Cotangents, Sequence, probe};
 use scratch_tests::{
@@ -73,7 +75,7 @@ fn outputs_states_and_gradients() {
         .filter(|name| name.starts_with("lstm_"))
         .collect();
     cases.sort();
-    assert_eq!(cases.len(), 8, "{cases:?}");
+    assert_eq!(cases.len(), 10, "{cases:?}");
     for name in cases {
         for dtype in dtypes() {
             check_lstm(&name, dtype);
@@ -106,8 +108,12 @@ fn check_lstm(name: &str, dtype: DType) {
         let lengths = golden.values("lengths").values;
         lengths.into_iter().map(|length| length as usize).collect()
     });
-    assert_eq!(lengths.is_some(), name == "lstm_packed");
-    for path in PATHS {
+    assert_eq!(lengths.is_some(), name.ends_with("packed"));
+    let paths: &[PathChoice] = match lstm.config().d_proj {
+        None => &PATHS,
+        Some(_) => &[PathChoice::Raw],
+    };
+    for &path in paths {
         let options = ForwardOptions::new()
             .with_lengths(lengths.as_deref())
             .with_path(path);
@@ -154,6 +160,7 @@ fn one_step_of_the_cell() {
             weight_hh: golden.tensor("weight_hh", &device, dtype),
             bias_ih: Some(golden.tensor("bias_ih", &device, dtype)),
             bias_hh: Some(golden.tensor("bias_hh", &device, dtype)),
+            weight_hr: None,
         };
         let cell = ScratchLstmCell::from_weights(weights.try_into_cell().unwrap(), &Key::new(0));
 

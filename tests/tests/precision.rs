@@ -60,6 +60,7 @@ fn lstm(seed: u64, d: usize, h: usize, device: &Device, dtype: DType) -> Scratch
         weight_hh: tensor(numbers(seed, 1, 4 * h * h, 0.5), [4 * h, h], device, dtype),
         bias_ih: Some(tensor(numbers(seed, 2, 4 * h, 0.5), [4 * h], device, dtype)),
         bias_hh: None,
+        weight_hr: None,
     };
     let cell = weights.try_into_cell().unwrap();
     let key = Key::new(0);

@@ -154,6 +154,18 @@ mod import {
     }
 
     #[test]
+    fn projections_follow_from_the_tensors() {
+        let lstm = import_top("projected.pt").unwrap();
+        let expected = ScratchLstmConfig::new(3, 4).with_projection(2);
+        assert_eq!(lstm.config(), &expected);
+        let file = PytorchFile::open(saved("projected.pt")).unwrap();
+        assert_eq!(file.lstm_prefixes(), [""]);
+        let weight_hr = lstm.layers[0].forward.weight_hr.as_ref().unwrap();
+        let expected = file.data("weight_hr_l0").unwrap();
+        weight_hr.to_data().assert_eq(&expected, true);
+    }
+
+    #[test]
     fn a_nested_prefix_may_be_written_out() {
         let options = PytorchOptions::default();
         let file = PytorchFile::open(golden("inside_model_nested.pt")).unwrap();
@@ -295,15 +307,6 @@ mod unfit_models {
     }
 
     #[test]
-    fn pytorchs_projections_are_refused() {
-        let error = import_top("projected.pt").unwrap_err().to_string();
-        assert!(
-            error.contains("without projections (`proj_size`)"),
-            "{error}"
-        );
-    }
-
-    #[test]
     fn another_prefix_lists_those_that_are_there() {
         for model in MODELS {
             let path = golden(model);
@@ -352,7 +355,7 @@ mod unfit_models {
                         panic!("{error}");
                     };
                     assert!(missing[0].ends_with(".weight_ih_l2"), "{missing:?}");
-                    assert!(missing.len() <= 8);
+                    assert!(missing.len() <= 64);
                 }
                 // Not a layer of an LSTM: some other tensor of the model.
                 _ => assert_eq!(result.unwrap().config(), &config()),
@@ -391,7 +394,9 @@ mod unfit_models {
         });
         assert_eq!(
             error,
-            "encoder.lstm.weight_ih_l0: expected shape [4H=44, D=5], found [33, 5]"
+            "2 things do not fit: \
+             encoder.lstm.weight_ih_l0: expected shape [4H=44, D=5], found [33, 5]; \
+             encoder.lstm.weight_hh_l0: expected shape [4H=44, H=11], found [33, 11]"
         );
     }
 
@@ -408,14 +413,46 @@ mod unfit_models {
     }
 
     #[test]
-    fn projections_are_not_supported_yet() {
+    fn a_stray_projection_asks_for_the_others() {
         let error = import_error(|tensors| {
             tensors.insert("encoder.lstm.weight_hr_l0".into(), zeros([4, 11]));
         });
-        assert_eq!(
-            error,
-            "encoder.lstm.weight_hr_l0: expected an LSTM without projections (`proj_size`), \
-             which are not supported yet, found projections [4, 11]"
+        assert!(
+            error.starts_with(
+                "2 things do not fit: FILE: expected the tensors \
+                 \"encoder.lstm.weight_hr_l0_reverse\", \"encoder.lstm.weight_hr_l1\", \
+                 \"encoder.lstm.weight_hr_l1_reverse\", found only"
+            ),
+            "{error}"
+        );
+        assert!(
+            error.ends_with(
+                "; encoder.lstm.weight_hr_l0: expected shape [P=11, H=11], found [4, 11]"
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn everything_that_does_not_fit_is_named() {
+        let error = import_error(|tensors| {
+            tensors.remove("encoder.lstm.bias_ih_l0").unwrap();
+            tensors.insert("encoder.lstm.weight_ih_l1".into(), zeros([44, 11]));
+            let data = TensorData::zeros::<i32, _>([44, 12]);
+            tensors.insert("encoder.lstm.weight_hh_l1".into(), data);
+        });
+        assert!(
+            error.starts_with("4 things do not fit: FILE: expected the tensors"),
+            "{error}"
+        );
+        assert!(
+            error.ends_with(
+                "; encoder.lstm.weight_ih_l1: expected shape [4H=44, D=22], found [44, 11]; \
+                 encoder.lstm.weight_hh_l1: expected shape [4H=44, H=11], found [44, 12]; \
+                 encoder.lstm.weight_hh_l1: expected elements of type F64, F32, F16 or BF16, \
+                 found I32"
+            ),
+            "{error}"
         );
     }
 }
@@ -453,10 +490,19 @@ mod load {
     }
 
     #[test]
+    fn projections_are_replaced_too() {
+        let config = ScratchLstmConfig::new(3, 4).with_projection(2);
+        let mut lstm = config.init_with(&Key::new(6).child("lstm"), &device());
+        lstm.load_pytorch_file(saved("projected.pt"), "").unwrap();
+        let expected = import_top("projected.pt").unwrap();
+        assert_eq!(bytes_of(&lstm), bytes_of(&expected));
+    }
+
+    #[test]
     fn another_lstm_is_refused_and_nothing_changes() {
         let cases = [
             (
-                ScratchLstmConfig::new(5, 11),
+                ScratchLstmConfig::new(5, 11).with_bidirectional(true),
                 "num_layers: expected 1 as in the module, found 2 in the file",
             ),
             (
@@ -486,7 +532,14 @@ mod load {
             ),
             (
                 config().with_join(DirectionJoin::AtEnd),
-                "join: expected EachLayer, found AtEnd",
+                "PyTorch has no join = AtEnd",
+            ),
+            (
+                ScratchLstmConfig::new(6, 11).with_projection(4),
+                "4 things do not fit: d_input: expected 6 as in the module, found 5 in the file; \
+                 d_proj: expected 4 as in the module, found none in the file; num_layers: expected \
+                 1 as in the module, found 2 in the file; bidirectional: expected false as in the \
+                 module, found true in the file",
             ),
         ];
         for (config, expected) in cases {
@@ -567,6 +620,7 @@ mod save {
                 ..config()
             },
             config().with_num_layers(1).with_join(DirectionJoin::AtEnd),
+            config().with_projection(4),
         ] {
             let lstm = config.init_with(&Key::new(3).child("lstm"), &device());
             let scratch = Scratch::new();
@@ -604,8 +658,13 @@ mod save {
         let lstm = apart.init_with(&Key::new(4).child("lstm"), &device());
         let path = scratch.path("lstm.safetensors");
         let error = lstm.save_pytorch_safetensors(&path, "").unwrap_err();
-        assert_eq!(error.to_string(), "join: expected EachLayer, found AtEnd");
+        assert_eq!(error.to_string(), "PyTorch has no join = AtEnd");
         assert!(!path.exists());
+
+        let wide = ScratchLstmConfig::new(5, 11).with_projection(11);
+        let lstm = wide.init_with(&Key::new(5).child("lstm"), &device());
+        let error = lstm.save_pytorch_safetensors(&path, "").unwrap_err();
+        assert_eq!(error.to_string(), "PyTorch has no d_proj = 11");
     }
 
     #[test]

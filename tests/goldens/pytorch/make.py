@@ -7,7 +7,8 @@ The committed files were made with torch 2.15.0 on the CPU. The same version
 on the same kind of machine writes identical bytes; another one may differ in
 the last bits of the results (the random inputs stay the same).
 
-Sizes: B=3 sequences, T=7 steps, D=5 inputs, H=11 hidden units, L layers, K directions.
+Sizes: B=3 sequences, T=7 steps, D=5 inputs, H=11 hidden units, P projected ones, L layers,
+K directions.
 README.md says what each file holds.
 """
 
@@ -35,6 +36,11 @@ LSTM_CASES = {
     "packed": (2, True, True, True, [5, 7, 1], True),
     "no_state": (1, False, True, True, None, False),
 }
+# The same with the width of the projected hidden state.
+PROJECTED_CASES = {
+    "projected": (2, True, True, True, None, True, 4),
+    "projected_packed": (1, False, False, True, [5, 7, 1], True, 6),
+}
 
 
 def save(name, tensors, config=None):
@@ -52,7 +58,8 @@ def widen(module):
 
 
 def config_of(lstm):
-    return {
+    projection = {"d_proj": lstm.proj_size} if lstm.proj_size else {}
+    return projection | {
         "d_input": lstm.input_size,
         "d_hidden": lstm.hidden_size,
         "num_layers": lstm.num_layers,
@@ -62,16 +69,17 @@ def config_of(lstm):
     }
 
 
-def lstm_case(name, layers, bidirectional, bias, batch_first, lengths, with_state):
+def lstm_case(name, layers, bidirectional, bias, batch_first, lengths, with_state, projected=0):
     """nn.LSTM forward and backward: lstm_{name}.safetensors."""
     directions = 2 if bidirectional else 1
-    lstm = widen(nn.LSTM(D, H, layers, bias=bias, batch_first=batch_first, bidirectional=bidirectional))
+    lstm = widen(nn.LSTM(D, H, layers, bias=bias, batch_first=batch_first,
+                         bidirectional=bidirectional, proj_size=projected))
     inputs = {"input": torch.randn((B, T, D) if batch_first else (T, B, D))}
     if lengths:
         for row, length in enumerate(lengths):
             inputs["input"][row, length:] = 100.0
     if with_state:
-        inputs["h_0"] = torch.randn(layers * directions, B, H)
+        inputs["h_0"] = torch.randn(layers * directions, B, projected or H)
         inputs["c_0"] = torch.randn(layers * directions, B, H)
     for tensor in inputs.values():
         tensor.requires_grad_()
@@ -185,6 +193,7 @@ def main():
     torch.use_deterministic_algorithms(True)
     jobs = [lambda n=n, c=c: lstm_case(n, *c) for n, c in LSTM_CASES.items()]
     jobs += [functional, cell, inside_model, clip_grad_norm, loss_curve, losses]
+    jobs += [lambda n=n, c=c: lstm_case(n, *c) for n, c in PROJECTED_CASES.items()]
     for seed, job in enumerate(jobs):  # a seed each: a new case at the end changes no other
         torch.manual_seed(seed)
         job()

@@ -1,54 +1,63 @@
 //! burn's own LSTMs: `burn::nn::Lstm` and `burn::nn::BiLstm`.
 //!
 //! burn keeps two linear layers and two biases for each gate, one layer and direction at a time.
-//! Its settings that have no counterpart here (`reverse`, `clip`, `input_forget`, other
-//! activations) are errors.
+//! Its `clip` is a bound of the cell state, and with `input_forget` it has no forget gate. What has
+//! no counterpart here (`reverse`, some activations) is an error.
 
-use burn::nn::activation::Activation;
-use burn::nn::{BiLstm, GateController, Lstm, Sigmoid, Tanh};
+use burn::module::Param;
+use burn::nn::{BiLstm, GateController, Linear, Lstm};
 
 use crate::cell::CellWeights;
-use crate::config::{DirectionJoin, ScratchLstmConfig};
+use crate::config::{Activations, CellConfig, ScratchLstmConfig};
 use crate::gates::Gates;
 use crate::lstm::ScratchLstm;
 use crate::random::Key;
 
-use super::error::WeightsError;
+use super::burn_activation;
+use super::error::{Problems, WeightsError};
+use super::expressible::Abilities;
 use super::linears::EightLinears;
 
 impl CellWeights {
-    /// The weights of burn's LSTM, biases summed; gradients flow through them.
+    /// The weights of burn's LSTM, biases summed, and what it computes with them; gradients flow
+    /// through the weights.
     ///
     /// # Errors
     ///
-    /// If it computes something else than [`cell`](crate::cell) does, in any of the ways named at
+    /// If it has something without a counterpart here, all of which is named at
     /// [`ScratchLstm::try_from_burn`], or its tensors do not fit each other.
-    pub fn try_from_burn(lstm: &Lstm) -> Result<Self, WeightsError> {
-        check_settings(lstm)?;
-        let Some(forget_gate) = &lstm.forget_gate else {
-            return Err(setting("forget_gate", "a gate", "none"));
-        };
+    pub fn try_from_burn(lstm: &Lstm) -> Result<(Self, CellConfig), WeightsError> {
+        let config = cell_config(lstm)?;
         let gates = Gates {
-            input: &lstm.input_gate,
-            forget: forget_gate,
-            cell: &lstm.cell_gate,
-            output: &lstm.output_gate,
+            input: lstm.input_gate.clone(),
+            forget: match &lstm.forget_gate {
+                Some(gate) => gate.clone(),
+                None => zeros_like(&lstm.input_gate),
+            },
+            cell: lstm.cell_gate.clone(),
+            output: lstm.output_gate.clone(),
         };
-        EightLinears {
-            on_input: gates.clone().map(|gate| gate.input_transform.clone()),
-            on_hidden: gates.map(|gate| gate.hidden_transform.clone()),
-        }
-        .try_into_cell()
+        let weights = EightLinears {
+            on_input: gates.clone().map(|gate| gate.input_transform),
+            on_hidden: gates.map(|gate| gate.hidden_transform),
+        };
+        Ok((weights.try_into_cell()?, config))
     }
 
-    /// burn's LSTM with these weights: the bias on the input, zeros on the hidden state. Its
-    /// parameters are leaves of their own.
+    /// burn's LSTM with these weights that computes what `config` says: the bias on the input,
+    /// zeros on the hidden state. Its parameters are leaves of their own.
     ///
     /// # Errors
     ///
-    /// If the weights do not fit each other.
-    pub fn try_into_burn(self, batch_first: bool) -> Result<Lstm, WeightsError> {
-        let [_, d_hidden] = self.weight_hh.dims();
+    /// If burn has no counterpart for something in `config`, or the weights do not fit each other.
+    pub fn try_into_burn(
+        self,
+        config: &CellConfig,
+        batch_first: bool,
+    ) -> Result<Lstm, WeightsError> {
+        let (d_input, d_hidden) = (self.d_input(), self.d_hidden());
+        let stack = ScratchLstmConfig::new(d_input, d_hidden).with_cell(config.clone());
+        BURN.check(&stack)?;
         let EightLinears {
             on_input,
             on_hidden,
@@ -57,19 +66,21 @@ impl CellWeights {
             input_transform,
             hidden_transform,
         };
+        let activation = |ours| burn_activation::export(ours).expect("checked above");
+        let forget = gate((on_input.forget, on_hidden.forget));
         Ok(Lstm {
             input_gate: gate((on_input.input, on_hidden.input)),
-            forget_gate: Some(gate((on_input.forget, on_hidden.forget))),
+            forget_gate: (!config.coupled).then_some(forget),
             output_gate: gate((on_input.output, on_hidden.output)),
             cell_gate: gate((on_input.cell, on_hidden.cell)),
             d_hidden,
             batch_first,
             reverse: false,
-            clip: None,
-            input_forget: false,
-            gate_activation: Activation::Sigmoid(Sigmoid::new()),
-            cell_activation: Activation::Tanh(Tanh::new()),
-            hidden_activation: Activation::Tanh(Tanh::new()),
+            clip: config.clip_cell,
+            input_forget: config.coupled,
+            gate_activation: activation(config.activations.gate),
+            cell_activation: activation(config.activations.cell),
+            hidden_activation: activation(config.activations.hidden),
         })
     }
 }
@@ -93,15 +104,15 @@ impl ScratchLstm {
     ///
     /// # Errors
     ///
-    /// If there is no layer, if one has a setting without a counterpart here (`reverse`, `clip`,
-    /// `input_forget`, another activation than sigmoid for the gates and tanh for the rest), or if
-    /// the layers do not fit each other.
+    /// If there is no layer; if one is run in `reverse`, has a `clip` that is no bound, lacks a
+    /// forget gate without `input_forget`, or has an activation without a counterpart in
+    /// [`Activation`](crate::config::Activation); if the layers differ in their settings or do not
+    /// fit each other.
     pub fn try_from_burn(layers: &[Lstm], key: &Key) -> Result<Self, WeightsError> {
-        let weights = layers.iter().map(CellWeights::try_from_burn);
-        let weights = weights.collect::<Result<Vec<_>, _>>()?;
-        let batch_first = agreed_batch_first(layers.iter().map(|layer| layer.batch_first))?;
-        let config = config_of(&weights, layers.len(), false, batch_first);
-        Self::from_weights(&config, weights, key)
+        let cells = layers.iter().map(CellWeights::try_from_burn);
+        let cells = cells.collect::<Result<Vec<_>, _>>()?;
+        let batch_first = agreed("batch_first", layers.iter().map(|layer| layer.batch_first))?;
+        assemble(cells, layers.len(), false, batch_first, key)
     }
 
     /// A stack of burn's bidirectional LSTMs, from the input upwards; each layer but the first
@@ -111,51 +122,55 @@ impl ScratchLstm {
     ///
     /// As for [`try_from_burn`](Self::try_from_burn).
     pub fn try_from_burn_bidirectional(layers: &[BiLstm], key: &Key) -> Result<Self, WeightsError> {
-        let mut weights = Vec::with_capacity(2 * layers.len());
+        let mut cells = Vec::with_capacity(2 * layers.len());
         for layer in layers {
             // `BiLstm` transposes for itself and hands its forward LSTM `[B, T, _]`.
             if !layer.forward.batch_first {
                 return Err(setting("forward.batch_first", true, false));
             }
-            weights.push(CellWeights::try_from_burn(&layer.forward)?);
-            weights.push(CellWeights::try_from_burn(&layer.reverse)?);
+            cells.push(CellWeights::try_from_burn(&layer.forward)?);
+            cells.push(CellWeights::try_from_burn(&layer.reverse)?);
         }
-        let batch_first = agreed_batch_first(layers.iter().map(|layer| layer.batch_first))?;
-        let config = config_of(&weights, layers.len(), true, batch_first);
-        Self::from_weights(&config, weights, key)
+        let batch_first = agreed("batch_first", layers.iter().map(|layer| layer.batch_first))?;
+        assemble(cells, layers.len(), true, batch_first, key)
     }
 
     /// One of burn's LSTMs for each layer. burn has no dropout between them.
     ///
     /// # Errors
     ///
-    /// If this LSTM is bidirectional.
+    /// If this LSTM is bidirectional, or has something that burn's has not, all of which is named:
+    /// projections, connections between layers, a learned state, peepholes, a bound of the gates,
+    /// layer normalization, some activations.
     pub fn try_to_burn(&self) -> Result<Vec<Lstm>, WeightsError> {
         let config = self.config();
         if config.bidirectional {
             return Err(setting("bidirectional", false, true));
         }
-        self.layers
-            .iter()
-            .map(|layer| layer.forward.weights().try_into_burn(config.batch_first))
-            .collect()
+        BURN.check(config)?;
+        let layers = self.layers.iter().map(|layer| {
+            let weights = layer.forward.weights();
+            weights.try_into_burn(&config.cell, config.batch_first)
+        });
+        layers.collect()
     }
 
     /// One of burn's bidirectional LSTMs for each layer. burn has no dropout between them.
     ///
     /// # Errors
     ///
-    /// If this LSTM has one direction, or its directions are independent stacks.
+    /// If this LSTM has one direction, or its directions are independent stacks; otherwise as for
+    /// [`try_to_burn`](Self::try_to_burn).
     pub fn try_to_burn_bidirectional(&self) -> Result<Vec<BiLstm>, WeightsError> {
         let config = self.config();
-        check_joined_each_layer(config)?;
+        BURN.check(config)?;
         let layers = self.layers.iter().map(|layer| {
             let Some(reverse) = &layer.reverse else {
                 return Err(setting("bidirectional", true, false));
             };
             Ok(BiLstm {
-                forward: layer.forward.weights().try_into_burn(true)?,
-                reverse: reverse.weights().try_into_burn(true)?,
+                forward: layer.forward.weights().try_into_burn(&config.cell, true)?,
+                reverse: reverse.weights().try_into_burn(&config.cell, true)?,
                 d_hidden: config.d_hidden,
                 batch_first: config.batch_first,
             })
@@ -164,68 +179,95 @@ impl ScratchLstm {
     }
 }
 
-/// That both directions of a layer read both of the layer below: what burn and PyTorch have.
-pub(super) fn check_joined_each_layer(config: &ScratchLstmConfig) -> Result<(), WeightsError> {
-    let apart =
-        config.bidirectional && config.num_layers > 1 && config.join == DirectionJoin::AtEnd;
-    if apart {
-        let (expected, found) = (DirectionJoin::EachLayer, DirectionJoin::AtEnd);
-        let [expected, found] = [expected, found].map(|join| format!("{join:?}"));
-        return Err(setting("join", expected, found));
-    }
-    Ok(())
-}
+/// What burn's LSTM has.
+const BURN: Abilities = Abilities {
+    coupled: true,
+    clip_cell: true,
+    activations: |activation| burn_activation::export(activation).is_some(),
+    ..Abilities::plain("burn")
+};
 
-fn check_settings(lstm: &Lstm) -> Result<(), WeightsError> {
+/// What burn's LSTM computes, if it can be computed here.
+fn cell_config(lstm: &Lstm) -> Result<CellConfig, WeightsError> {
+    let mut problems = Problems::default();
     if lstm.reverse {
-        return Err(setting("reverse", false, true));
+        problems.add(setting("reverse", false, true));
     }
-    if let Some(clip) = lstm.clip {
-        return Err(setting("clip", "none", clip));
+    if lstm.forget_gate.is_none() && !lstm.input_forget {
+        problems.add(setting("forget_gate", "a gate", "none"));
     }
-    if lstm.input_forget {
-        return Err(setting("input_forget", false, true));
-    }
-    let activation = |name: &str, expected: &str, activation: &Activation| {
-        Err(setting(name, expected, format!("{activation:?}")))
+    let mut activation = |name: &str, theirs| {
+        let ours = burn_activation::import(theirs);
+        if ours.is_none() {
+            let expected = "one with a counterpart";
+            problems.add(setting(name, expected, format!("{theirs:?}")));
+        }
+        ours
     };
-    if !matches!(lstm.gate_activation, Activation::Sigmoid(_)) {
-        return activation("gate_activation", "Sigmoid", &lstm.gate_activation);
-    }
-    if !matches!(lstm.cell_activation, Activation::Tanh(_)) {
-        return activation("cell_activation", "Tanh", &lstm.cell_activation);
-    }
-    if !matches!(lstm.hidden_activation, Activation::Tanh(_)) {
-        return activation("hidden_activation", "Tanh", &lstm.hidden_activation);
-    }
-    Ok(())
+    let gate = activation("gate_activation", &lstm.gate_activation);
+    let cell = activation("cell_activation", &lstm.cell_activation);
+    let hidden = activation("hidden_activation", &lstm.hidden_activation);
+    problems.into_result()?;
+    let usual = Activations::default();
+    Ok(CellConfig {
+        coupled: lstm.input_forget,
+        clip_cell: lstm.clip,
+        activations: Activations {
+            gate: gate.unwrap_or(usual.gate),
+            cell: cell.unwrap_or(usual.cell),
+            hidden: hidden.unwrap_or(usual.hidden),
+        },
+        ..CellConfig::default()
+    })
 }
 
-/// The `batch_first` of all layers.
-fn agreed_batch_first(mut layers: impl Iterator<Item = bool>) -> Result<bool, WeightsError> {
+/// A gate that has no influence.
+fn zeros_like(gate: &GateController) -> GateController {
+    let zeros = |linear: &Linear| Linear {
+        weight: Param::from_tensor(linear.weight.val().zeros_like()),
+        bias: None,
+    };
+    GateController {
+        input_transform: zeros(&gate.input_transform),
+        hidden_transform: zeros(&gate.hidden_transform),
+    }
+}
+
+/// The value of all layers.
+fn agreed<T: PartialEq + Copy>(
+    name: &str,
+    mut layers: impl Iterator<Item = T>,
+) -> Result<T, WeightsError> {
     let Some(first) = layers.next() else {
         return Err(setting("layers", "at least 1", 0));
     };
     match layers.all(|other| other == first) {
         true => Ok(first),
-        false => Err(setting("batch_first", "the same in all layers", "both")),
+        false => Err(setting(name, "the same in all layers", "both")),
     }
 }
 
-/// What the first cell and the number of layers say of the stack; the rest is checked against it.
-fn config_of(
-    weights: &[CellWeights],
+/// A stack of cells. What the first of them says of it is checked against the others.
+fn assemble(
+    cells: Vec<(CellWeights, CellConfig)>,
     num_layers: usize,
     bidirectional: bool,
     batch_first: bool,
-) -> ScratchLstmConfig {
-    let first = &weights[0];
-    let mut config = ScratchLstmConfig::new(first.weight_ih.dims()[1], first.weight_hh.dims()[1])
+    key: &Key,
+) -> Result<ScratchLstm, WeightsError> {
+    let (first, cell) = &cells[0];
+    if let Some((_, other)) = cells.iter().find(|(_, other)| other != cell) {
+        let (expected, found) = (format!("{cell:?} as in the first"), format!("{other:?}"));
+        return Err(setting("settings of a layer", expected, found));
+    }
+    let config = ScratchLstmConfig::new(first.d_input(), first.d_hidden())
         .with_num_layers(num_layers)
         .with_bidirectional(bidirectional)
-        .with_batch_first(batch_first);
-    config.bias = first.bias.is_some();
-    config
+        .with_batch_first(batch_first)
+        .with_bias(first.bias.is_some())
+        .with_cell(cell.clone());
+    let weights = cells.into_iter().map(|(weights, _)| weights).collect();
+    ScratchLstm::from_weights(&config, weights, key)
 }
 
 fn setting(name: &str, expected: impl ToString, found: impl ToString) -> WeightsError {
@@ -239,9 +281,12 @@ fn setting(name: &str, expected: impl ToString, found: impl ToString) -> Weights
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DirectionJoin;
+    use crate::fused::PathChoice;
+    use crate::options::ForwardOptions;
     use crate::state::LstmState;
     use crate::weights::testing::{B, D, H, T, assert_close, filled};
-    use burn::nn::activation::ActivationConfig;
+    use burn::nn::activation::{ActivationConfig, EluConfig, HardSigmoidConfig};
     use burn::nn::{BiLstmConfig, LstmConfig};
     use burn::tensor::Tensor;
 
@@ -269,6 +314,14 @@ mod tests {
         (output, LstmState::stack(states))
     }
 
+    /// By raw operations, which compute every setting.
+    fn run_raw(ours: &ScratchLstm, input: Tensor<3>, state: LstmState) -> (Tensor<3>, LstmState) {
+        let options = ForwardOptions::new()
+            .with_state(state)
+            .with_path(PathChoice::Raw);
+        ours.forward_with(input, options)
+    }
+
     #[test]
     fn outputs_are_burns_both_ways() {
         let device = crate::testing::device();
@@ -291,18 +344,78 @@ mod tests {
         }
     }
 
+    /// Each of burn's settings, and all of them together, in both directions of two layers.
+    #[test]
+    fn settings_are_burns_both_ways() {
+        let device = crate::testing::device();
+        let base = |d_input| LstmConfig::new(d_input, H, true);
+        let settings: [fn(LstmConfig) -> LstmConfig; 5] = [
+            |config| config.with_clip(Some(0.15)),
+            |config| config.with_input_forget(true),
+            |config| {
+                let hard = HardSigmoidConfig::new().with_alpha(0.3);
+                config.with_gate_activation(ActivationConfig::HardSigmoid(hard))
+            },
+            |config| {
+                config
+                    .with_cell_activation(ActivationConfig::Softsign)
+                    .with_hidden_activation(ActivationConfig::Relu)
+            },
+            |config| {
+                let elu = EluConfig::new().with_alpha(0.7);
+                config
+                    .with_clip(Some(0.2))
+                    .with_input_forget(true)
+                    .with_gate_activation(ActivationConfig::HardSigmoid(HardSigmoidConfig::new()))
+                    .with_cell_activation(ActivationConfig::Elu(elu))
+            },
+        ];
+        let plain = [base(D), base(H)].map(|config| config.init(&device));
+        for (index, setting) in settings.into_iter().enumerate() {
+            let mut theirs = [base(D), base(H)].map(|config| setting(config).init(&device));
+            for (lstm, plain) in theirs.iter_mut().zip(&plain) {
+                lstm.input_gate = plain.input_gate.clone();
+                lstm.cell_gate = plain.cell_gate.clone();
+                lstm.output_gate = plain.output_gate.clone();
+                lstm.forget_gate = lstm.forget_gate.take().and(plain.forget_gate.clone());
+            }
+            let (input, state) = (filled([B, T, D], 40) * 4.0, stack_state(2));
+            let (expected, last) = run_stack(&theirs, input.clone(), state.clone());
+            let (unset, _) = run_stack(&plain, input.clone(), state.clone());
+            let difference = (unset - expected.clone()).abs().max().into_scalar::<f32>();
+            assert!(difference > 1e-3, "setting {index} makes no difference");
+
+            let ours = ScratchLstm::try_from_burn(&theirs, &key()).unwrap();
+            let (output, after) = run_raw(&ours, input.clone(), state.clone());
+            assert_close(output, expected.clone());
+            assert_close(after.hidden, last.hidden);
+            assert_close(after.cell, last.cell);
+
+            let back = ours.try_to_burn().unwrap();
+            assert_eq!(back[1].clip, theirs[1].clip);
+            assert_eq!(
+                back[1].forget_gate.is_some(),
+                theirs[1].forget_gate.is_some()
+            );
+            let (output, _) = run_stack(&back, input, state);
+            assert_close(output, expected);
+        }
+    }
+
     #[test]
     fn bidirectional_outputs_are_burns_both_ways() {
         let device = crate::testing::device();
         for batch_first in [true, false] {
             let config = BiLstmConfig::new(D, H, true).with_batch_first(batch_first);
-            let theirs = config.init(&device);
+            let mut theirs = config.init(&device);
+            theirs.forward.clip = Some(0.2);
+            theirs.reverse.clip = Some(0.2);
             let shape = if batch_first { [B, T, D] } else { [T, B, D] };
             let (input, state) = (filled(shape, 33), stack_state(2));
             let (expected, last) = theirs.forward(input.clone(), Some(state.clone().into()));
 
             let ours = ScratchLstm::try_from_burn_bidirectional(&[theirs], &key()).unwrap();
-            let (output, after) = ours.forward(input.clone(), Some(state.clone()));
+            let (output, after) = run_raw(&ours, input.clone(), state.clone());
             assert_close(output, expected.clone());
             assert_close(after.hidden, last.hidden);
             assert_close(after.cell, last.cell);
@@ -353,20 +466,15 @@ mod tests {
                 "reverse: expected false, found true",
             ),
             (
-                base.clone().with_clip(Some(3.5)),
-                "clip: expected none, found 3.5",
+                base.clone().with_gate_activation(ActivationConfig::Gelu),
+                "gate_activation: expected one with a counterpart, found Gelu",
             ),
             (
-                base.clone().with_input_forget(true),
-                "input_forget: expected false, found true",
-            ),
-            (
-                base.clone().with_gate_activation(ActivationConfig::Tanh),
-                "gate_activation: expected Sigmoid, found Tanh",
-            ),
-            (
-                base.clone().with_hidden_activation(ActivationConfig::Relu),
-                "hidden_activation: expected Tanh, found Relu",
+                base.clone()
+                    .with_reverse(true)
+                    .with_hidden_activation(ActivationConfig::Selu),
+                "2 things do not fit: reverse: expected false, found true; \
+                 hidden_activation: expected one with a counterpart, found Selu",
             ),
         ];
         for (config, expected) in cases {
@@ -402,6 +510,20 @@ mod tests {
     }
 
     #[test]
+    fn layers_of_other_settings_are_an_error() {
+        let device = crate::testing::device();
+        let mut theirs = [D, H].map(|width| LstmConfig::new(width, H, true).init(&device));
+        theirs[1].clip = Some(0.5);
+        let error = ScratchLstm::try_from_burn(&theirs, &key()).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.starts_with("settings of a layer: expected"),
+            "{error}"
+        );
+        assert!(error.contains("clip_cell: Some(0.5)"), "{error}");
+    }
+
+    #[test]
     fn what_burn_does_not_have_is_an_error() {
         let device = crate::testing::device();
         let both = ScratchLstmConfig::new(D, H)
@@ -413,6 +535,18 @@ mod tests {
         let apart = both.with_join(DirectionJoin::AtEnd);
         let error = apart.init_with(&key(), &device).try_to_burn_bidirectional();
         let error = error.unwrap_err().to_string();
-        assert_eq!(error, "join: expected EachLayer, found AtEnd");
+        assert_eq!(error, "burn has no join = AtEnd");
+        let ours = ScratchLstmConfig::new(D, H)
+            .with_projection(4)
+            .with_cell(CellConfig {
+                peepholes: true,
+                clip_cell: Some(0.5),
+                ..CellConfig::default()
+            });
+        let error = ours.init_with(&key(), &device).try_to_burn().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "burn has no d_proj = 4, cell.peepholes = true"
+        );
     }
 }

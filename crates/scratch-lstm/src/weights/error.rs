@@ -1,6 +1,6 @@
 //! Why weights could not be converted, read or written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -40,6 +40,14 @@ pub enum WeightsError {
         /// What it is.
         found: String,
     },
+    /// Settings of an LSTM that a layout of others has no counterpart for: all of them.
+    #[error("{layout} has no {}", settings.join(", "))]
+    Inexpressible {
+        /// Whose layout it is.
+        layout: &'static str,
+        /// The settings and what they are: `cell.peepholes = true`.
+        settings: Vec<String>,
+    },
     /// Sizes that describe no LSTM.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -73,17 +81,85 @@ pub enum WeightsError {
     },
     /// No LSTM of that prefix in a file.
     #[error(
-        "{}: expected an LSTM with the prefix \"{prefix}\" (a tensor \"{}\"), found {}",
-        path.display(), joined(prefix, "weight_ih_l0"), list("LSTMs with the prefixes", found)
+        "{}: expected an LSTM with the prefix \"{prefix}\" (a tensor \"{tensor}\"), found {}",
+        path.display(), list("LSTMs with the prefixes", found)
     )]
     NoLstm {
         /// The file.
         path: PathBuf,
         /// The prefix asked for.
         prefix: String,
+        /// A tensor that it would have.
+        tensor: String,
         /// The prefixes under which there is one.
         found: Vec<String>,
     },
+    /// More than one LSTM where one is meant.
+    #[error(
+        "{}: expected one LSTM, or the prefix of one, found {}",
+        path.display(), list("LSTMs with the prefixes", found)
+    )]
+    ManyLstms {
+        /// The file.
+        path: PathBuf,
+        /// The prefixes under which there is one.
+        found: Vec<String>,
+    },
+    /// Several things that do not fit, which are all of them.
+    #[error("{} things do not fit: {}", .0.len(), sentence(.0))]
+    Several(Vec<WeightsError>),
+}
+
+impl WeightsError {
+    /// That a tensor's values could not be read.
+    pub(super) fn damaged(path: &Path, name: &str, found: impl ToString) -> Self {
+        Self::File {
+            path: path.into(),
+            expected: format!("to read the tensor \"{name}\""),
+            found: found.to_string(),
+        }
+    }
+}
+
+/// What does not fit, one after the other, so that all of it can be told at once.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<WeightsError>);
+
+impl Problems {
+    pub(super) fn add(&mut self, problem: WeightsError) {
+        match problem {
+            WeightsError::Several(problems) => self.0.extend(problems),
+            problem => self.0.push(problem),
+        }
+    }
+
+    /// Adds what went wrong, if something did.
+    pub(super) fn add_result(&mut self, result: Result<(), WeightsError>) {
+        if let Err(problem) = result {
+            self.add(problem);
+        }
+    }
+
+    /// Nothing, the only problem, or all of them.
+    pub(super) fn into_result(self) -> Result<(), WeightsError> {
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => Err(self.into_error()),
+        }
+    }
+
+    /// The only problem, or all of them; there is one.
+    pub(super) fn into_error(mut self) -> WeightsError {
+        match self.0.len() {
+            1 => self.0.remove(0),
+            _ => WeightsError::Several(self.0),
+        }
+    }
+}
+
+fn sentence(problems: &[WeightsError]) -> String {
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    texts.join("; ")
 }
 
 /// `name` under `prefix`, which may be empty.

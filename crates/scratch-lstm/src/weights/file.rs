@@ -6,8 +6,11 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use burn::module::ParamId;
 use burn::store::pytorch_reader::{self as checkpoint, PytorchReader};
 use burn::tensor::{BoolStore, DType, Tensor, TensorCreationOptions, TensorData};
+
+use crate::random::Key;
 
 use super::error::WeightsError;
 use super::safetensors;
@@ -54,38 +57,18 @@ impl PytorchFile {
     /// If there is no such file, or it is a folder, empty, cut short or damaged, or no state dict.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
-        let not_a_file = |found: &str| WeightsError::File {
-            path: path.into(),
-            expected: EXPECTED.into(),
-            found: found.into(),
-        };
-        let io = |source| WeightsError::Io {
-            path: path.into(),
-            source,
-        };
-        // Before it is opened: opening a pipe would wait for a writer.
-        let kind = std::fs::metadata(path).map_err(io)?;
-        if kind.is_dir() {
-            return Err(not_a_file("a folder"));
-        }
-        if !kind.is_file() {
-            return Err(not_a_file("something that is not a regular file"));
-        }
-        let file = File::open(path).map_err(io)?;
-        let size = file.metadata().map_err(io)?.len();
-        if size == 0 {
-            return Err(not_a_file("an empty file"));
-        }
-        let mut start = Vec::new();
-        (&file).take(16).read_to_end(&mut start).map_err(io)?;
-
+        let Regular { file, size, start } = open_regular(path, EXPECTED)?;
         let content = if safetensors::looks_like(&start) {
             guarded(|| safetensors::Container::open(file, size)).map(Content::Safetensors)
         } else {
             guarded(|| open_checkpoint(path)).map(Content::Checkpoint)
         };
         Ok(Self {
-            content: content.map_err(|found| not_a_file(&found))?,
+            content: content.map_err(|found| WeightsError::File {
+                path: path.into(),
+                expected: EXPECTED.into(),
+                found,
+            })?,
             path: path.into(),
             size,
         })
@@ -118,6 +101,16 @@ impl PytorchFile {
         Ok(self.exact_shape(&name).expect("found above"))
     }
 
+    /// The element type of a tensor.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such tensor, or burn has no such element type.
+    pub fn dtype(&self, name: &str) -> Result<DType, WeightsError> {
+        let name = self.find(name)?;
+        self.exact_dtype(&name)
+    }
+
     /// A tensor's values in the element type that the file has.
     ///
     /// # Errors
@@ -148,29 +141,7 @@ impl PytorchFile {
         let options = options.into();
         let name = self.find(name)?;
         self.check_float(&name)?;
-        let dtype = match options.dtype {
-            Some(dtype) => dtype,
-            None => options.device.settings().float_dtype.into(),
-        };
-        if !dtype.is_float() || !options.device.supports_dtype(dtype) {
-            return Err(WeightsError::DType {
-                name,
-                expected: format!("floats that {:?} supports", options.device),
-                found: format!("{dtype:?}"),
-            });
-        }
-        let data = self.data(&name)?;
-        if data.rank() != R {
-            return Err(WeightsError::Shape {
-                name,
-                expected: format!("of {R} axes"),
-                found: data.shape().to_vec(),
-            });
-        }
-        let data = data
-            .try_cast(dtype)
-            .map_err(|error| self.damaged(&name, error))?;
-        Ok(Tensor::from_data(data, (&options.device, dtype)))
+        float_tensor(&self.path, &name, &options, || self.data(&name))
     }
 
     /// The full name of the tensor that `name` finds.
@@ -244,16 +215,90 @@ impl PytorchFile {
     }
 
     fn damaged(&self, name: &str, found: impl ToString) -> WeightsError {
-        WeightsError::File {
-            path: self.path.clone(),
-            expected: format!("to read the tensor \"{name}\""),
-            found: found.to_string(),
-        }
+        WeightsError::damaged(&self.path, name, found)
     }
 }
 
 const EXPECTED: &str = "a state dict in a .safetensors or .pt file";
-const FLOATS: &str = "F64, F32, F16 or BF16";
+
+/// The element types that weights may have in a file.
+pub(super) const FLOATS: &str = "F64, F32, F16 or BF16";
+
+/// A file to read from.
+pub(super) struct Regular {
+    pub(super) file: File,
+    /// Bytes in it.
+    pub(super) size: u64,
+    /// The first of them.
+    pub(super) start: Vec<u8>,
+}
+
+/// Opens a file that is expected to hold something; its position is anywhere.
+pub(super) fn open_regular(path: &Path, expected: &str) -> Result<Regular, WeightsError> {
+    let not_a_file = |found: &str| WeightsError::File {
+        path: path.into(),
+        expected: expected.into(),
+        found: found.into(),
+    };
+    let io = |source| WeightsError::Io {
+        path: path.into(),
+        source,
+    };
+    // Before it is opened: opening a pipe would wait for a writer.
+    let kind = std::fs::metadata(path).map_err(io)?;
+    if kind.is_dir() {
+        return Err(not_a_file("a folder"));
+    }
+    if !kind.is_file() {
+        return Err(not_a_file("something that is not a regular file"));
+    }
+    let file = File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
+    if size == 0 {
+        return Err(not_a_file("an empty file"));
+    }
+    let mut start = Vec::new();
+    (&file).take(16).read_to_end(&mut start).map_err(io)?;
+    Ok(Regular { file, size, start })
+}
+
+/// A tensor of the floats that `read` gives, converted to the element type that `options` ask for,
+/// or else to the device's; nothing is read if the device does not support it.
+pub(super) fn float_tensor<const R: usize>(
+    path: &Path,
+    name: &str,
+    options: &TensorCreationOptions,
+    read: impl FnOnce() -> Result<TensorData, WeightsError>,
+) -> Result<Tensor<R>, WeightsError> {
+    let dtype = match options.dtype {
+        Some(dtype) => dtype,
+        None => options.device.settings().float_dtype.into(),
+    };
+    if !dtype.is_float() || !options.device.supports_dtype(dtype) {
+        return Err(WeightsError::DType {
+            name: name.into(),
+            expected: format!("floats that {:?} supports", options.device),
+            found: format!("{dtype:?}"),
+        });
+    }
+    let data = read()?;
+    if data.rank() != R {
+        return Err(WeightsError::Shape {
+            name: name.into(),
+            expected: format!("of {R} axes"),
+            found: data.shape().to_vec(),
+        });
+    }
+    let data = data
+        .try_cast(dtype)
+        .map_err(|error| WeightsError::damaged(path, name, error))?;
+    Ok(Tensor::from_data(data, (&options.device, dtype)))
+}
+
+/// Where parameter identities come from that nobody can repeat.
+pub(super) fn unrepeatable_key() -> Key {
+    Key::new(0).child(ParamId::new())
+}
 
 fn open_checkpoint(path: &Path) -> Result<BTreeMap<String, checkpoint::Tensor>, String> {
     let reader = PytorchReader::new(path).map_err(|error| error.to_string())?;
@@ -261,7 +306,7 @@ fn open_checkpoint(path: &Path) -> Result<BTreeMap<String, checkpoint::Tensor>, 
 }
 
 /// Runs a reader over a file that may hold anything; should it panic, that is an error too.
-fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<&str>()

@@ -11,14 +11,20 @@
 //! | PyTorch's, with two biases | [`TwoBiasWeights`] |
 //! | eight linear layers | [`EightLinears`] |
 //! | burn's own LSTMs | [`CellWeights::try_from_burn`], [`ScratchLstm::try_from_burn`](crate::ScratchLstm::try_from_burn) |
+//! | LSTM layers in a file of Keras's weights | [`KerasFile`] |
 //! | an LSTM in a PyTorch state dict | [`PytorchFile`], [`ScratchLstm::try_from_pytorch_file`](crate::ScratchLstm::try_from_pytorch_file) |
 //!
 //! Conversions of tensors are tensor operations: gradients flow through them.
 
+mod burn_activation;
 mod burn_lstm;
 mod concat;
+mod convert;
 mod error;
+mod expressible;
 mod file;
+mod hdf5;
+mod keras;
 mod linears;
 mod names;
 mod order;
@@ -31,8 +37,12 @@ mod testing;
 mod two_biases;
 
 pub use concat::{ConcatOrder, ConcatSide, ConcatWeights};
+pub use convert::{
+    Change, Conversion, ConvertOptions, MappedTensor, TargetKind, TensorSummary, WeightsFile,
+};
 pub use error::WeightsError;
 pub use file::PytorchFile;
+pub use keras::{KerasFile, KerasLayer, KerasOptions, keras_activation};
 pub use linears::EightLinears;
 pub use order::GateOrder;
 pub use pytorch::PytorchOptions;

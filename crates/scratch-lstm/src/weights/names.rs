@@ -35,9 +35,14 @@ impl Part {
         Part::WeightHr,
     ];
 
-    /// Those of an LSTM with or without bias.
-    pub(super) fn of(bias: bool) -> impl Iterator<Item = Part> {
-        Self::ALL[..if bias { 4 } else { 2 }].iter().copied()
+    /// Those of an LSTM with or without bias and projections.
+    pub(super) fn of(bias: bool, projection: bool) -> impl Iterator<Item = Part> {
+        let has = move |part: &Part| match part {
+            Part::WeightIh | Part::WeightHh => true,
+            Part::BiasIh | Part::BiasHh => bias,
+            Part::WeightHr => projection,
+        };
+        Self::ALL.into_iter().filter(has)
     }
 
     pub(super) fn is_bias(self) -> bool {

@@ -12,9 +12,9 @@ use crate::gates;
 use crate::lstm::ScratchLstm;
 use crate::random::Key;
 
-use super::burn_lstm::check_joined_each_layer;
-use super::error::{WeightsError, joined};
-use super::file::PytorchFile;
+use super::error::{Problems, WeightsError, joined};
+use super::expressible::Abilities;
+use super::file::{self, PytorchFile};
 use super::names::{FIRST, Part, Place, all_places, below, parse, places};
 use super::safetensors::save_safetensors;
 use super::shapes::{check_dims, presence};
@@ -48,8 +48,8 @@ impl Default for PytorchOptions {
 
 impl ScratchLstm {
     /// The LSTM at `prefix` (`"encoder.lstm"`, or `""`) of a state dict in a `.safetensors` or
-    /// `.pt` file. Sizes, layers, directions and bias follow from the tensors; PyTorch's two
-    /// biases are summed.
+    /// `.pt` file. Sizes, layers, directions, bias and projections (`proj_size`) follow from the
+    /// tensors; PyTorch's two biases are summed.
     ///
     /// ```no_run
     /// use burn::tensor::Device;
@@ -63,9 +63,8 @@ impl ScratchLstm {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read; if it has no LSTM at `prefix`, or one with a tensor missing, of
-    /// another shape or not of floats; if the LSTM has projections (`proj_size`), which are not
-    /// supported yet.
+    /// If the file cannot be read; if it has no LSTM at `prefix`, or one with tensors missing, of
+    /// another shape or not of floats: all of them are named.
     pub fn try_from_pytorch_file(
         path: impl AsRef<Path>,
         prefix: &str,
@@ -82,7 +81,7 @@ impl ScratchLstm {
     /// # Errors
     ///
     /// Where [`try_from_pytorch_file`](Self::try_from_pytorch_file) has one, and if the LSTM in
-    /// the file has other sizes, layers or directions or differs in having a bias.
+    /// the file has other sizes, layers or directions or differs in having a bias or projections.
     pub fn load_pytorch_file(
         &mut self,
         path: impl AsRef<Path>,
@@ -96,10 +95,12 @@ impl ScratchLstm {
     ///
     /// # Errors
     ///
-    /// If the two directions of a stack are independent, which PyTorch does not have.
+    /// If this LSTM has something that PyTorch's has not, all of which is named: independent
+    /// directions of a stack, connections between layers, a learned state, any setting of
+    /// [`CellConfig`](crate::config::CellConfig), projections not narrower than the cell.
     pub fn to_pytorch(&self, prefix: &str) -> Result<BTreeMap<String, TensorData>, WeightsError> {
         let config = self.config();
-        check_joined_each_layer(config)?;
+        PYTORCH.check(config)?;
         let mut tensors = BTreeMap::new();
         for (place, cell) in places(config).zip(cells(self)) {
             let weights = TwoBiasWeights::try_from_cell(cell.weights())?;
@@ -111,6 +112,9 @@ impl ScratchLstm {
             if let (Some(bias_ih), Some(bias_hh)) = (weights.bias_ih, weights.bias_hh) {
                 put(Part::BiasIh, bias_ih.into_data());
                 put(Part::BiasHh, bias_hh.into_data());
+            }
+            if let Some(weight_hr) = weights.weight_hr {
+                put(Part::WeightHr, weight_hr.into_data());
             }
         }
         Ok(tensors)
@@ -156,10 +160,7 @@ impl PytorchFile {
         };
         let weights = places(&config).map(|place| self.cell(&stored.prefix, place, &creation));
         let weights = weights.collect::<Result<_, _>>()?;
-        let key = options.key.clone().unwrap_or_else(|| {
-            let path = burn::module::ParamId::new();
-            Key::new(0).child(path)
-        });
+        let key = options.key.clone().unwrap_or_else(file::unrepeatable_key);
         ScratchLstm::from_weights(&config, weights, &key)
     }
 
@@ -190,6 +191,9 @@ impl PytorchFile {
             if let (Some(bias), Some(value)) = (&mut cell.bias, weights.bias) {
                 replace(bias, value);
             }
+            if let (Some(weight), Some(value)) = (&mut cell.weight_hr, weights.weight_hr) {
+                replace(weight, value);
+            }
         }
         Ok(())
     }
@@ -204,8 +208,12 @@ impl PytorchFile {
                 if last != FIRST.name(Part::WeightHh) {
                     return None;
                 }
+                let [rows, mut d_hidden] = self.exact_shape(name)?.try_into().ok()?;
+                let projection = joined(prefix, &FIRST.name(Part::WeightHr));
+                if let Some(shape) = self.exact_shape(&projection) {
+                    [_, d_hidden] = shape.try_into().ok()?;
+                }
                 // A GRU has three gates, a plain recurrent layer one.
-                let [rows, d_hidden] = self.exact_shape(name)?.try_into().ok()?;
                 let four = d_hidden.checked_mul(gates::COUNT) == Some(rows);
                 four.then(|| prefix.to_string())
             })
@@ -214,13 +222,54 @@ impl PytorchFile {
         prefixes
     }
 
+    /// The prefix of an LSTM as the file has it: `state_dict.encoder.lstm` for `encoder.lstm`.
+    pub(super) fn full_prefix(&self, prefix: &str) -> Result<String, WeightsError> {
+        self.found(prefix).map(|(prefix, _)| prefix)
+    }
+
     /// What is stored at `prefix`, checked: every tensor that its settings call for is there, has
     /// its shape and holds floats.
     fn stored(&self, prefix: &str) -> Result<Stored, WeightsError> {
+        let (prefix, found) = self.found(prefix)?;
+        let mut problems = Problems::default();
+        problems.add_result(self.check_complete(&prefix, &found));
+        let config = match self.config(&prefix, &found) {
+            Ok(Some(config)) => config,
+            // Without the first layer there are no sizes to compare the others with.
+            Ok(None) => return Err(problems.into_error()),
+            Err(problem) => {
+                problems.add(problem);
+                return Err(problems.into_error());
+            }
+        };
+        let rows = ("4H", gates::COUNT * config.d_hidden);
+        let units = ("H", config.d_hidden);
+        let state = match config.d_proj {
+            Some(d_proj) => ("P", d_proj),
+            None => units,
+        };
+        for (place, part) in found {
+            let axes: &[(&str, usize)] = match part {
+                Part::WeightIh => &[rows, ("D", config.layer_input(place.layer))],
+                Part::WeightHh => &[rows, state],
+                Part::BiasIh | Part::BiasHh => &[rows],
+                Part::WeightHr => &[state, units],
+            };
+            let name = joined(&prefix, &place.name(part));
+            let shape = self.shape(&name);
+            problems.add_result(shape.and_then(|shape| check_dims(&name, &shape, axes)));
+            problems.add_result(self.check_float(&name));
+        }
+        problems.into_result()?;
+        config.validate()?;
+        Ok(Stored { prefix, config })
+    }
+
+    /// The prefix as the file has it, and what is there.
+    fn found(&self, prefix: &str) -> Result<(String, BTreeSet<(Place, Part)>), WeightsError> {
         let prefix = prefix.trim_end_matches('.');
         let names = self.names();
-        let (prefix, found) = self
-            .candidates(prefix)
+        self.candidates(prefix)
             .map(|prefix| {
                 let found: BTreeSet<(Place, Part)> = names
                     .iter()
@@ -232,87 +281,71 @@ impl PytorchFile {
             .ok_or_else(|| WeightsError::NoLstm {
                 path: self.path().into(),
                 prefix: prefix.into(),
+                tensor: joined(prefix, &FIRST.name(Part::WeightIh)),
                 found: self.lstm_prefixes(),
-            })?;
-
-        if let Some((place, part)) = found.iter().find(|(_, part)| *part == Part::WeightHr) {
-            let name = joined(&prefix, &place.name(*part));
-            return Err(WeightsError::Setting {
-                found: format!("projections {:?}", self.shape(&name)?),
-                name,
-                expected: "an LSTM without projections (`proj_size`), which are not supported yet"
-                    .into(),
-            });
-        }
-        let config = self.config(&prefix, &found)?;
-        for place in places(&config) {
-            let rows = ("4H", gates::COUNT * config.d_hidden);
-            for (part, columns) in [
-                (Part::WeightIh, Some(("D", config.layer_input(place.layer)))),
-                (Part::WeightHh, Some(("H", config.d_hidden))),
-                (Part::BiasIh, None),
-                (Part::BiasHh, None),
-            ] {
-                if columns.is_none() && !config.bias {
-                    continue;
-                }
-                let name = joined(&prefix, &place.name(part));
-                let axes: Vec<_> = std::iter::once(rows).chain(columns).collect();
-                check_dims(&name, &self.shape(&name)?, &axes)?;
-                self.check_float(&name)?;
-            }
-        }
-        Ok(Stored { prefix, config })
+            })
     }
 
-    /// The settings that follow from the names that were found, none of which is missing.
+    /// That no tensor is missing of an LSTM of which these were found.
+    fn check_complete(
+        &self,
+        prefix: &str,
+        found: &BTreeSet<(Place, Part)>,
+    ) -> Result<(), WeightsError> {
+        // A stray number makes for any number of missing names: the first of them will do.
+        const NAMED: usize = 64;
+        let kind = Kind::of(found);
+        let name = |(place, part): (Place, Part)| joined(prefix, &place.name(part));
+        let missing: Vec<String> = all_places(kind.num_layers, kind.bidirectional)
+            .flat_map(|place| Part::of(kind.bias, kind.projection).map(move |part| (place, part)))
+            .filter(|expected| !found.contains(expected))
+            .map(name)
+            .take(NAMED)
+            .collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(WeightsError::Missing {
+                path: self.path().into(),
+                missing,
+                found: found.iter().copied().map(name).collect(),
+            }),
+        }
+    }
+
+    /// The settings that follow from the names and the shapes of the first layer, of which no
+    /// tensor may be missing. Their number of layers is still to be validated.
     fn config(
         &self,
         prefix: &str,
         found: &BTreeSet<(Place, Part)>,
-    ) -> Result<ScratchLstmConfig, WeightsError> {
-        let last = found.iter().map(|(place, _)| place.layer).max();
-        let num_layers = last.unwrap_or(0).saturating_add(1);
-        let bidirectional = found.iter().any(|(place, _)| place.reverse);
-        let bias = found.iter().any(|(_, part)| part.is_bias());
-
-        // A stray number makes for any number of missing names: the first of them will do.
-        const NAMED: usize = 8;
-        let missing: Vec<String> = all_places(num_layers, bidirectional)
-            .flat_map(|place| Part::of(bias).map(move |part| (place, part)))
-            .filter(|expected| !found.contains(expected))
-            .map(|(place, part)| joined(prefix, &place.name(part)))
-            .take(NAMED)
-            .collect();
-        if !missing.is_empty() {
-            let found = found.iter();
-            return Err(WeightsError::Missing {
-                path: self.path().into(),
-                missing,
-                found: found
-                    .map(|(place, part)| joined(prefix, &place.name(*part)))
-                    .collect(),
-            });
-        }
-
+    ) -> Result<Option<ScratchLstmConfig>, WeightsError> {
+        let kind = Kind::of(found);
         let columns = |part: Part| {
             let name = joined(prefix, &FIRST.name(part));
-            let shape = self.shape(&name)?;
-            match shape[..] {
-                [_, columns] => Ok(columns),
-                _ => Err(WeightsError::Shape {
+            match self.exact_shape(&name).as_deref() {
+                None => Ok(None),
+                Some([_, columns]) => Ok(Some(*columns)),
+                Some(shape) => Err(WeightsError::Shape {
                     name,
                     expected: "of two axes".into(),
-                    found: shape,
+                    found: shape.to_vec(),
                 }),
             }
         };
-        let mut config = ScratchLstmConfig::new(columns(Part::WeightIh)?, columns(Part::WeightHh)?)
-            .with_num_layers(num_layers)
-            .with_bidirectional(bidirectional);
-        config.bias = bias;
+        let d_state = columns(Part::WeightHh)?;
+        let d_hidden = match kind.projection {
+            true => columns(Part::WeightHr)?,
+            false => d_state,
+        };
+        let (Some(d_input), Some(d_hidden)) = (columns(Part::WeightIh)?, d_hidden) else {
+            return Ok(None);
+        };
+        let config = ScratchLstmConfig::new(d_input, d_hidden)
+            .with_projection(d_state.filter(|_| kind.projection))
+            .with_bidirectional(kind.bidirectional)
+            .with_bias(kind.bias);
         config.validate()?;
-        Ok(config)
+        Ok(Some(config.with_num_layers(kind.num_layers)))
     }
 
     /// The weights of one layer and direction.
@@ -323,22 +356,55 @@ impl PytorchFile {
         creation: &TensorCreationOptions,
     ) -> Result<CellWeights, WeightsError> {
         let name = |part| joined(prefix, &place.name(part));
-        let bias = |part| -> Result<Option<Tensor<1>>, WeightsError> {
-            let name = name(part);
-            match self.exact_shape(&name) {
-                Some(_) => self.tensor(&name, creation.clone()).map(Some),
-                None => Ok(None),
-            }
-        };
+        let bias = |part| self.optional::<1>(&name(part), creation);
         TwoBiasWeights {
             weight_ih: self.tensor(&name(Part::WeightIh), creation.clone())?,
             weight_hh: self.tensor(&name(Part::WeightHh), creation.clone())?,
             bias_ih: bias(Part::BiasIh)?,
             bias_hh: bias(Part::BiasHh)?,
+            weight_hr: self.optional(&name(Part::WeightHr), creation)?,
         }
         .try_into_cell()
     }
+
+    /// The tensor of exactly this name, if there is one.
+    fn optional<const R: usize>(
+        &self,
+        name: &str,
+        creation: &TensorCreationOptions,
+    ) -> Result<Option<Tensor<R>>, WeightsError> {
+        match self.exact_shape(name) {
+            Some(_) => self.tensor(name, creation.clone()).map(Some),
+            None => Ok(None),
+        }
+    }
 }
+
+/// What the names of an LSTM's tensors say of it.
+struct Kind {
+    num_layers: usize,
+    bidirectional: bool,
+    bias: bool,
+    projection: bool,
+}
+
+impl Kind {
+    fn of(found: &BTreeSet<(Place, Part)>) -> Self {
+        let last = found.iter().map(|(place, _)| place.layer).max();
+        Self {
+            num_layers: last.unwrap_or(0).saturating_add(1),
+            bidirectional: found.iter().any(|(place, _)| place.reverse),
+            bias: found.iter().any(|(_, part)| part.is_bias()),
+            projection: found.iter().any(|(_, part)| *part == Part::WeightHr),
+        }
+    }
+}
+
+/// What PyTorch's LSTM has.
+const PYTORCH: Abilities = Abilities {
+    projection: true,
+    ..Abilities::plain("PyTorch")
+};
 
 /// An LSTM that is in a file with all its tensors.
 struct Stored {
@@ -362,30 +428,32 @@ fn cells_mut(lstm: &mut ScratchLstm) -> impl Iterator<Item = &mut ScratchLstmCel
 
 /// That an LSTM in a file is one that `module` can hold.
 fn check_same(module: &ScratchLstmConfig, file: &ScratchLstmConfig) -> Result<(), WeightsError> {
-    check_joined_each_layer(module)?;
-    let differ = |name: &str, expected: &dyn ToString, found: &dyn ToString| {
-        Err(WeightsError::Setting {
-            name: name.into(),
-            expected: format!("{} as in the module", expected.to_string()),
-            found: format!("{} in the file", found.to_string()),
-        })
+    PYTORCH.check(module)?;
+    let d_proj = |config: &ScratchLstmConfig| match config.d_proj {
+        Some(d_proj) => d_proj.to_string(),
+        None => "none".into(),
     };
-    for (name, expected, found) in [
-        ("d_input", module.d_input, file.d_input),
-        ("d_hidden", module.d_hidden, file.d_hidden),
-        ("num_layers", module.num_layers, file.num_layers),
-    ] {
+    let settings = |config: &ScratchLstmConfig| {
+        [
+            ("d_input", config.d_input.to_string()),
+            ("d_hidden", config.d_hidden.to_string()),
+            ("d_proj", d_proj(config)),
+            ("num_layers", config.num_layers.to_string()),
+            ("bidirectional", config.bidirectional.to_string()),
+            ("bias", presence(config.bias).into()),
+        ]
+    };
+    let mut problems = Problems::default();
+    for ((name, expected), (_, found)) in settings(module).into_iter().zip(settings(file)) {
         if expected != found {
-            return differ(name, &expected, &found);
+            problems.add(WeightsError::Setting {
+                name: name.into(),
+                expected: format!("{expected} as in the module"),
+                found: format!("{found} in the file"),
+            });
         }
     }
-    if module.bidirectional != file.bidirectional {
-        return differ("bidirectional", &module.bidirectional, &file.bidirectional);
-    }
-    if module.bias != file.bias {
-        return differ("bias", &presence(module.bias), &presence(file.bias));
-    }
-    Ok(())
+    problems.into_result()
 }
 
 /// Puts a value into a parameter, which keeps its identity, its device and whether it is trained.

@@ -6,7 +6,7 @@ use crate::cell::CellWeights;
 use crate::config::ScratchLstmConfig;
 use crate::gates::{self, Gates};
 
-use super::error::WeightsError;
+use super::error::{Problems, WeightsError};
 
 /// That `tensor` has these axes, each a name and a size.
 pub(super) fn check<const R: usize>(
@@ -39,18 +39,42 @@ pub(super) fn check_dims(
 
 /// `D` and `H` of weights that fit each other.
 pub(super) fn check_cell(weights: &CellWeights) -> Result<(usize, usize), WeightsError> {
-    if !weights.is_plain() {
-        return Err(WeightsError::Setting {
-            name: "weights".into(),
-            expected: "those of a plain cell".into(),
-            found: "a projection, peepholes or layer normalization".into(),
-        });
+    if weights.weight_hr.is_some() {
+        return Err(not_plain("weight_hr", "a projection"));
     }
+    check_projected_cell(weights)
+}
+
+/// `D` and `H` of weights, maybe with a projection, that fit each other.
+pub(super) fn check_projected_cell(weights: &CellWeights) -> Result<(usize, usize), WeightsError> {
+    let mut problems = Problems::default();
+    if weights.peephole.is_some() {
+        problems.add(not_plain("peephole", "peepholes"));
+    }
+    if weights.layer_norm.is_some() {
+        problems.add(not_plain("layer_norm", "layer normalization"));
+    }
+    problems.into_result()?;
     let [_, d_input] = weights.weight_ih.dims();
-    let [_, d_hidden] = weights.weight_hh.dims();
-    let config = ScratchLstmConfig::new(d_input, d_hidden);
+    let [_, d_state] = weights.weight_hh.dims();
+    let config = match &weights.weight_hr {
+        Some(weight_hr) => {
+            let [_, d_hidden] = weight_hr.dims();
+            ScratchLstmConfig::new(d_input, d_hidden).with_projection(d_state)
+        }
+        None => ScratchLstmConfig::new(d_input, d_state),
+    };
     check_cell_as("", weights, &config, d_input)?;
-    Ok((d_input, d_hidden))
+    Ok((d_input, config.d_hidden))
+}
+
+/// That a layout has no place for some weights.
+fn not_plain(name: &str, found: &str) -> WeightsError {
+    WeightsError::Setting {
+        name: name.into(),
+        expected: "weights of a plain cell".into(),
+        found: found.into(),
+    }
 }
 
 /// That a stack has a cell for each layer and direction of `config`, each in its shapes.

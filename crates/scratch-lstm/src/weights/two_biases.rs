@@ -6,7 +6,7 @@ use crate::cell::CellWeights;
 use crate::functional::sum_biases;
 
 use super::error::WeightsError;
-use super::shapes::{check, check_cell};
+use super::shapes::{check, check_projected_cell};
 
 /// The weights of one layer and direction as `torch.nn.LSTM` and `torch.nn.LSTMCell` have them,
 /// gates input, forget, cell, output.
@@ -16,12 +16,14 @@ use super::shapes::{check, check_cell};
 pub struct TwoBiasWeights {
     /// `W_ih` on the input, `[4H, D]`.
     pub weight_ih: Tensor<2>,
-    /// `W_hh` on the hidden state, `[4H, H]`.
+    /// `W_hh` on the hidden state, `[4H, P]`, where `P = H` without a projection.
     pub weight_hh: Tensor<2>,
     /// `b_ih`, `[4H]`.
     pub bias_ih: Option<Tensor<1>>,
     /// `b_hh`, `[4H]`.
     pub bias_hh: Option<Tensor<1>>,
+    /// `W_hr`, the projection of the hidden state, `[P, H]` (`proj_size`).
+    pub weight_hr: Option<Tensor<2>>,
 }
 
 impl TwoBiasWeights {
@@ -38,8 +40,9 @@ impl TwoBiasWeights {
             }
         }
         let bias = sum_biases(self.bias_ih, self.bias_hh);
-        let weights = CellWeights::new(self.weight_ih, self.weight_hh, bias);
-        check_cell(&weights)?;
+        let mut weights = CellWeights::new(self.weight_ih, self.weight_hh, bias);
+        weights.weight_hr = self.weight_hr;
+        check_projected_cell(&weights)?;
         Ok(weights)
     }
 
@@ -47,15 +50,17 @@ impl TwoBiasWeights {
     ///
     /// # Errors
     ///
-    /// If the weights do not fit each other.
+    /// If the weights do not fit each other, or are those of a cell with peepholes or layer
+    /// normalization.
     pub fn try_from_cell(weights: CellWeights) -> Result<Self, WeightsError> {
-        check_cell(&weights)?;
+        check_projected_cell(&weights)?;
         let bias_hh = weights.bias.as_ref().map(Tensor::zeros_like);
         Ok(Self {
             weight_ih: weights.weight_ih,
             weight_hh: weights.weight_hh,
             bias_ih: weights.bias,
             bias_hh,
+            weight_hr: weights.weight_hr,
         })
     }
 }
