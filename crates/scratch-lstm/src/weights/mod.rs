@@ -11,16 +11,19 @@
 //! | PyTorch's, with two biases | [`TwoBiasWeights`] |
 //! | eight linear layers | [`EightLinears`] |
 //! | burn's own LSTMs | [`CellWeights::try_from_burn`], [`ScratchLstm::try_from_burn`](crate::ScratchLstm::try_from_burn) |
+//! | LSTM nodes of an ONNX model | [`OnnxFile`], [`ScratchLstm::to_onnx`](crate::ScratchLstm::to_onnx) |
 //! | an LSTM in a PyTorch state dict | [`PytorchFile`], [`ScratchLstm::try_from_pytorch_file`](crate::ScratchLstm::try_from_pytorch_file) |
 //!
 //! Conversions of tensors are tensor operations: gradients flow through them.
 
 mod burn_lstm;
 mod concat;
+mod disk;
 mod error;
 mod file;
 mod linears;
 mod names;
+mod onnx;
 mod order;
 mod pytorch;
 mod safetensors;
@@ -34,6 +37,7 @@ pub use concat::{ConcatOrder, ConcatSide, ConcatWeights};
 pub use error::WeightsError;
 pub use file::PytorchFile;
 pub use linears::EightLinears;
+pub use onnx::{OnnxDirection, OnnxExport, OnnxFile, OnnxLstm, OnnxOptions, OnnxState};
 pub use order::GateOrder;
 pub use pytorch::PytorchOptions;
 pub use safetensors::save_safetensors;
