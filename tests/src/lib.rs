@@ -31,6 +31,8 @@
 //! | `growth` | memory grows linearly in the number of steps |
 //! | `weights` | weights in other layouts and files |
 //! | `fuzz_weights` | … and that files of any content are errors |
+//! | `onnx` | models from and for ONNX compute here what ONNX Runtime computes |
+//! | `fuzz_onnx` | whatever lies in an ONNX file is an LSTM or a typed error |
 //!
 //! A test of a private function lies beside it in its crate; one of the program `scratch` in
 //! `crates/scratch-cli/tests`.

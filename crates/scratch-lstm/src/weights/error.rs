@@ -48,6 +48,17 @@ pub enum WeightsError {
         /// The settings and what they are: `cell.peepholes = true`.
         settings: Vec<String>,
     },
+    /// Settings that one side has and the other has no counterpart of: all of them.
+    #[error(
+        "{name}: expected nothing without a counterpart, found {}",
+        first_of(found)
+    )]
+    Unsupported {
+        /// The side, or what of it.
+        name: String,
+        /// Each of them with its value.
+        found: Vec<String>,
+    },
     /// Sizes that describe no LSTM.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -174,8 +185,17 @@ pub(super) fn joined(prefix: &str, name: &str) -> String {
 /// At most this many names appear in a message.
 const SHOWN: usize = 12;
 
+/// Parts of a sentence, the first of them if there are many.
+fn first_of(parts: &[String]) -> String {
+    let shown = &parts[..parts.len().min(SHOWN)];
+    match parts.len() - shown.len() {
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
+}
+
 /// Names in a sentence, the first of them if there are many.
-fn list(what: &str, names: &[String]) -> String {
+pub(super) fn list(what: &str, names: &[String]) -> String {
     if names.is_empty() {
         return "none".into();
     }

@@ -12,6 +12,7 @@
 //! | eight linear layers | [`EightLinears`] |
 //! | burn's own LSTMs | [`CellWeights::try_from_burn`], [`ScratchLstm::try_from_burn`](crate::ScratchLstm::try_from_burn) |
 //! | LSTM layers in a file of Keras's weights | [`KerasFile`] |
+//! | LSTM nodes of an ONNX model | [`OnnxFile`], [`ScratchLstm::to_onnx`](crate::ScratchLstm::to_onnx) |
 //! | an LSTM in a PyTorch state dict | [`PytorchFile`], [`ScratchLstm::try_from_pytorch_file`](crate::ScratchLstm::try_from_pytorch_file) |
 //!
 //! Conversions of tensors are tensor operations: gradients flow through them.
@@ -20,6 +21,7 @@ mod burn_activation;
 mod burn_lstm;
 mod concat;
 mod convert;
+mod disk;
 mod error;
 mod expressible;
 mod file;
@@ -27,6 +29,7 @@ mod hdf5;
 mod keras;
 mod linears;
 mod names;
+mod onnx;
 mod order;
 mod pytorch;
 mod safetensors;
@@ -44,6 +47,7 @@ pub use error::WeightsError;
 pub use file::PytorchFile;
 pub use keras::{KerasFile, KerasLayer, KerasOptions, keras_activation};
 pub use linears::EightLinears;
+pub use onnx::{OnnxDirection, OnnxExport, OnnxFile, OnnxLstm, OnnxOptions, OnnxState};
 pub use order::GateOrder;
 pub use pytorch::PytorchOptions;
 pub use safetensors::save_safetensors;

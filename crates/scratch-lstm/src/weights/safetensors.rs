@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use burn::store::burn_pack::AtomicFile;
 use burn::tensor::{BoolStore, DType, TensorData};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 
+use super::disk;
 use super::error::WeightsError;
 
 /// Writes named tensors of any shape and element type as a `.safetensors` file, which replaces
@@ -60,16 +60,7 @@ pub fn save_safetensors(
     let bytes =
         safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
 
-    let (scratch, mut file) =
-        AtomicFile::create(path).map_err(|error| failed(error.to_string()))?;
-    file.write_all(&bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(|source| WeightsError::Io {
-            path: path.into(),
-            source,
-        })?;
-    drop(file);
-    scratch.commit().map_err(|error| failed(error.to_string()))
+    disk::replace(path, &bytes)
 }
 
 /// Whether a file that begins so is meant to be one of these: JSON follows the length.
