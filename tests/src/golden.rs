@@ -28,6 +28,11 @@ impl Golden {
         Self::read(Self::keras_path(&format!("{name}.safetensors")))
     }
 
+    /// The file of that name in `goldens/equations/`, without its ending.
+    pub fn equations(name: &str) -> Self {
+        Self::read(folder("equations").join(format!("{name}.safetensors")))
+    }
+
     fn read(path: PathBuf) -> Self {
         let bytes =
             std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -43,6 +48,7 @@ impl Golden {
                 let shape = view.shape().to_vec();
                 let data = match view.dtype() {
                     Dtype::F32 => TensorData::new(numbers(view.data(), f32::from_le_bytes), shape),
+                    Dtype::F64 => TensorData::new(numbers(view.data(), f64::from_le_bytes), shape),
                     Dtype::I64 => TensorData::new(numbers(view.data(), i64::from_le_bytes), shape),
                     other => panic!("{name}: no golden file has {other:?}"),
                 };

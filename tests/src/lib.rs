@@ -7,6 +7,7 @@
 //! | `parity_burn`, `parity_burn_f64` | outputs, states, gradients are those of burn's own LSTMs |
 //! | `parity_pytorch` | … and PyTorch's, by the goldens beside the script that made them |
 //! | `keras` | … and Keras's, from files that Keras has saved, also with padding |
+//! | `equations` | every variant of the cell is the equations of its paper, by goldens |
 //! | `formulations` | five ways to write an LSTM by hand are this LSTM |
 //! | `finite_differences` | gradients are the slopes of the function |
 //! | `fused` | the fused operation is the raw one: tracked or not, strided, half precision, checkpointed |

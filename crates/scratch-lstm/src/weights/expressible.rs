@@ -11,10 +11,18 @@ use super::error::WeightsError;
 pub(super) struct Abilities {
     /// What it is called in messages.
     pub(super) layout: &'static str,
+    /// Whether layers may be connected to more than the one below.
+    pub(super) connection: bool,
+    /// Whether the state in which a sequence starts may be learned.
+    pub(super) learned_state: bool,
     /// Whether hidden states are projected, to fewer numbers than there are units.
     pub(super) projection: bool,
+    /// Whether there are peepholes.
+    pub(super) peepholes: bool,
     /// Whether gates may be coupled.
     pub(super) coupled: bool,
+    /// Whether the gates' numbers before their activations may have a bound.
+    pub(super) clip_gates: bool,
     /// Whether the cell state may have a bound.
     pub(super) clip_cell: bool,
     /// Which other activations there may be.
@@ -26,8 +34,12 @@ impl Abilities {
     pub(super) const fn plain(layout: &'static str) -> Self {
         Self {
             layout,
+            connection: false,
+            learned_state: false,
             projection: false,
+            peepholes: false,
             coupled: false,
+            clip_gates: false,
             clip_cell: false,
             activations: |_| false,
         }
@@ -45,19 +57,21 @@ impl Abilities {
         let apart =
             config.bidirectional && config.num_layers > 1 && config.join == DirectionJoin::AtEnd;
         missing(apart, "join", &config.join);
-        let connected = config.connection != LayerConnection::Plain;
+        let connected = config.connection != LayerConnection::Plain && !self.connection;
         missing(connected, "connection", &config.connection);
-        missing(config.learned_state, "learned_state", &config.learned_state);
+        let learned = config.learned_state && !self.learned_state;
+        missing(learned, "learned_state", &config.learned_state);
         if let Some(d_proj) = config.d_proj {
             let has_it = self.projection && d_proj < config.d_hidden;
             missing(!has_it, "d_proj", &d_proj);
         }
         let cell = &config.cell;
-        missing(cell.peepholes, "cell.peepholes", &cell.peepholes);
+        let peepholes = cell.peepholes && !self.peepholes;
+        missing(peepholes, "cell.peepholes", &cell.peepholes);
         let coupled = cell.coupled && !self.coupled;
         missing(coupled, "cell.coupled", &cell.coupled);
         if let Some(clip) = cell.clip_gates {
-            missing(true, "cell.clip_gates", &clip);
+            missing(!self.clip_gates, "cell.clip_gates", &clip);
         }
         if let Some(clip) = cell.clip_cell {
             missing(!self.clip_cell, "cell.clip_cell", &clip);
@@ -72,6 +86,14 @@ impl Abilities {
         ] {
             let has_it = found == usual || (self.activations)(found);
             missing(!has_it, name, &found);
+        }
+        // Outside of training, too, a step keeps this share of the old state.
+        let regularization = &config.regularization;
+        for (name, rate) in [
+            ("zoneout_hidden", regularization.zoneout_hidden),
+            ("zoneout_cell", regularization.zoneout_cell),
+        ] {
+            missing(rate > 0.0, &format!("regularization.{name}"), &rate);
         }
         match settings.is_empty() {
             true => Ok(()),
@@ -95,7 +117,7 @@ mod tests {
             .with_num_layers(2)
             .with_bidirectional(true);
         assert!(plain.check(&base).is_ok());
-        let config = base
+        let mut config = base
             .with_join(DirectionJoin::AtEnd)
             .with_connection(LayerConnection::Residual)
             .with_learned_state(true)
@@ -111,9 +133,11 @@ mod tests {
                     ..Activations::default()
                 },
             });
+        config.regularization.zoneout_cell = 0.1;
         let all = "PyTorch has no join = AtEnd, connection = Residual, learned_state = true, \
                    d_proj = 4, cell.peepholes = true, cell.coupled = true, cell.clip_gates = 3.5, \
-                   cell.clip_cell = 7.5, cell.layer_norm = true, cell.activations.cell = Relu";
+                   cell.clip_cell = 7.5, cell.layer_norm = true, cell.activations.cell = Relu, \
+                   regularization.zoneout_cell = 0.1";
         assert_eq!(plain.check(&config).unwrap_err().to_string(), all);
         let able = Abilities {
             projection: true,
@@ -123,7 +147,8 @@ mod tests {
             ..plain
         };
         let rest = "PyTorch has no join = AtEnd, connection = Residual, learned_state = true, \
-                    cell.peepholes = true, cell.clip_gates = 3.5, cell.layer_norm = true";
+                    cell.peepholes = true, cell.clip_gates = 3.5, cell.layer_norm = true, \
+                    regularization.zoneout_cell = 0.1";
         assert_eq!(able.check(&config).unwrap_err().to_string(), rest);
     }
 

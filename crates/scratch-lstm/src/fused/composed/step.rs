@@ -97,8 +97,9 @@ impl<B: Backend> Run<'_, B> {
         };
         let keep = |new: FloatTensor<B>, old: &FloatTensor<B>, share: Option<FloatTensor<B>>| {
             let Some(share) = share else { return new };
-            let way = B::float_sub(old.clone(), new.clone());
-            B::float_add(new, B::float_mul(share, way))
+            // Exact where the share is 0 or 1.
+            let new = B::float_mul(one_minus::<B>(share.clone()), new);
+            B::float_add(B::float_mul(share, old.clone()), new)
         };
         let next = State::<B> {
             hidden: keep(hidden, &before.hidden, self.zoneout_hidden_at(time)),

@@ -8,12 +8,13 @@ use std::path::Path;
 use burn::tensor::{DType, TensorData};
 
 use crate::cell::CellWeights;
-use crate::config::{DirectionJoin, LayerConnection, ScratchLstmConfig};
+use crate::config::{LayerConnection, ScratchLstmConfig};
 use crate::lstm::ScratchLstm;
 use crate::state::LstmState;
 
 use super::super::disk;
 use super::super::error::WeightsError;
+use super::super::expressible::Abilities;
 use super::activations::{self, Listed};
 use super::builder::{self, Builder, Size};
 use super::cells::to_node;
@@ -385,46 +386,28 @@ fn attributes(config: &ScratchLstmConfig) -> Vec<proto::Attribute> {
     attributes
 }
 
+/// What ONNX's operators have.
+const ONNX: Abilities = Abilities {
+    connection: true,
+    learned_state: true,
+    peepholes: true,
+    coupled: true,
+    clip_gates: true,
+    activations: |_| true,
+    ..Abilities::plain("ONNX")
+};
+
 /// That ONNX's operators have all of these settings.
 fn check_expressible(config: &ScratchLstmConfig) -> Result<(), WeightsError> {
-    let mut found = Vec::new();
-    if let Some(d_proj) = config.d_proj {
-        found.push(format!("d_proj {d_proj}"));
+    ONNX.check(config)?;
+    match config.cell.clip_gates {
+        Some(bound) if !is_bound(bound as f32) => Err(WeightsError::Setting {
+            name: "cell.clip_gates".into(),
+            expected: "a bound that 32 bits have".into(),
+            found: bound.to_string(),
+        }),
+        _ => Ok(()),
     }
-    if config.bidirectional && config.join == DirectionJoin::AtEnd {
-        found.push("join at_end".into());
-    }
-    if config.cell.layer_norm {
-        found.push("cell.layer_norm".into());
-    }
-    if let Some(bound) = config.cell.clip_cell {
-        found.push(format!("cell.clip_cell {bound}"));
-    }
-    let regularization = &config.regularization;
-    for (name, rate) in [
-        ("zoneout_hidden", regularization.zoneout_hidden),
-        ("zoneout_cell", regularization.zoneout_cell),
-    ] {
-        // Outside of training, too, a step keeps this share of the old state.
-        if rate > 0.0 {
-            found.push(format!("regularization.{name} {rate}"));
-        }
-    }
-    // A bound that 32 bits have not.
-    if config
-        .cell
-        .clip_gates
-        .is_some_and(|bound| !is_bound(bound as f32))
-    {
-        found.push(format!("cell.clip_gates {:?}", config.cell.clip_gates));
-    }
-    if found.is_empty() {
-        return Ok(());
-    }
-    Err(WeightsError::Unsupported {
-        name: "ONNX's LSTM".into(),
-        found,
-    })
 }
 
 fn is_bound(bound: f32) -> bool {
