@@ -29,6 +29,7 @@
 //! | `flat_memory` | a run needs no more memory at its end than near its beginning |
 //! | `growth` | memory grows linearly in the number of steps |
 //! | `weights` | weights in other layouts and files |
+//! | `convert` | … and an LSTM on its way from one file to another |
 //! | `fuzz_weights` | … and that files of any content are errors |
 //!
 //! A test of a private function lies beside it in its crate; one of the program `scratch` in

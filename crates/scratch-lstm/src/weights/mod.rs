@@ -29,6 +29,7 @@ mod linears;
 mod names;
 mod order;
 mod pytorch;
+mod record;
 mod safetensors;
 mod shapes;
 mod stacked;
