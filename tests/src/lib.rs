@@ -31,6 +31,7 @@
 //! | `flat_memory` | a run needs no more memory at its end than near its beginning |
 //! | `growth` | memory grows linearly in the number of steps |
 //! | `weights` | weights in other layouts and files |
+//! | `convert` | … and an LSTM on its way from one file to another |
 //! | `fuzz_weights` | … and that files of any content are errors |
 //! | `onnx` | models from and for ONNX compute here what ONNX Runtime computes |
 //! | `fuzz_onnx` | whatever lies in an ONNX file is an LSTM or a typed error |

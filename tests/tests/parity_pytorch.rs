@@ -7,9 +7,7 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use scratch_lstm::weights::{PytorchFile, PytorchOptions, TwoBiasWeights};
-use scratch_lstm::{
-    ForwardOptions, Key, LstmState, PathChoice, ScratchLstm, ScratchLstmCell, functional,
-};
+use scratch_lstm::{ForwardOptions, Key, LstmState, ScratchLstm, ScratchLstmCell, functional};
 use scratch_tests::golden::Golden;
 use scratch_tests::probe::{Cotangents, Sequence, probe};
 use scratch_tests::{
@@ -109,11 +107,7 @@ fn check_lstm(name: &str, dtype: DType) {
         lengths.into_iter().map(|length| length as usize).collect()
     });
     assert_eq!(lengths.is_some(), name.ends_with("packed"));
-    let paths: &[PathChoice] = match lstm.config().d_proj {
-        None => &PATHS,
-        Some(_) => &[PathChoice::Raw],
-    };
-    for &path in paths {
+    for path in PATHS {
         let options = ForwardOptions::new()
             .with_lengths(lengths.as_deref())
             .with_path(path);

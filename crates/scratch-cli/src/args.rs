@@ -1,5 +1,6 @@
 //! The command line.
 
+mod convert;
 mod train;
 mod values;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use scratch_train::Backend;
 
+pub use convert::ConvertArgs;
 pub use train::{ClassifyArgs, ForecastArgs, RunArgs, TextArgs, TrainTask, TrainingArgs};
 use values::{seconds, seed, size};
 
@@ -51,6 +53,8 @@ pub enum Command {
     Report(ReportArgs),
     /// List the checkpoints of a run, or keep one for good
     Checkpoints(CheckpointsArgs),
+    /// Bring the weights of an LSTM from one kind of file to another
+    Convert(ConvertArgs),
     /// List the backends and the devices they find
     #[command(after_help = "\
 Examples:

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod checkpoints;
+mod convert;
 mod devices;
 mod evaluate;
 mod forecast;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(&args, output),
         Command::Report(args) => report::run(&args, output),
         Command::Checkpoints(args) => checkpoints::run(&args, output),
+        Command::Convert(args) => convert::run(&args, output),
         Command::Devices => devices::run(output),
     }
 }

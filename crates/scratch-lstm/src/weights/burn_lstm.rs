@@ -314,12 +314,21 @@ mod tests {
         (output, LstmState::stack(states))
     }
 
-    /// By raw operations, which compute every setting.
-    fn run_raw(ours: &ScratchLstm, input: Tensor<3>, state: LstmState) -> (Tensor<3>, LstmState) {
-        let options = ForwardOptions::new()
-            .with_state(state)
-            .with_path(PathChoice::Raw);
-        ours.forward_with(input, options)
+    /// That both ways through `ours` give these outputs and this final state.
+    fn check_both_paths(
+        ours: &ScratchLstm,
+        (input, state): (&Tensor<3>, &LstmState),
+        (expected, last): (&Tensor<3>, &LstmState),
+    ) {
+        for path in [PathChoice::Auto, PathChoice::Raw] {
+            let options = ForwardOptions::new()
+                .with_state(state.clone())
+                .with_path(path);
+            let (output, after) = ours.forward_with(input.clone(), options);
+            assert_close(output, expected.clone());
+            assert_close(after.hidden, last.hidden.clone());
+            assert_close(after.cell, last.cell.clone());
+        }
     }
 
     #[test]
@@ -386,10 +395,7 @@ mod tests {
             assert!(difference > 1e-3, "setting {index} makes no difference");
 
             let ours = ScratchLstm::try_from_burn(&theirs, &key()).unwrap();
-            let (output, after) = run_raw(&ours, input.clone(), state.clone());
-            assert_close(output, expected.clone());
-            assert_close(after.hidden, last.hidden);
-            assert_close(after.cell, last.cell);
+            check_both_paths(&ours, (&input, &state), (&expected, &last));
 
             let back = ours.try_to_burn().unwrap();
             assert_eq!(back[1].clip, theirs[1].clip);
@@ -415,10 +421,8 @@ mod tests {
             let (expected, last) = theirs.forward(input.clone(), Some(state.clone().into()));
 
             let ours = ScratchLstm::try_from_burn_bidirectional(&[theirs], &key()).unwrap();
-            let (output, after) = run_raw(&ours, input.clone(), state.clone());
-            assert_close(output, expected.clone());
-            assert_close(after.hidden, last.hidden);
-            assert_close(after.cell, last.cell);
+            let last = last.into();
+            check_both_paths(&ours, (&input, &state), (&expected, &last));
 
             let back = ours.try_to_burn_bidirectional().unwrap().remove(0);
             let (output, _) = back.forward(input, Some(state.into()));

@@ -32,6 +32,7 @@ mod names;
 mod onnx;
 mod order;
 mod pytorch;
+mod record;
 mod safetensors;
 mod shapes;
 mod stacked;

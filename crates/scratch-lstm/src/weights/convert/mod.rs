@@ -26,8 +26,8 @@ use plan::plan;
 /// Which LSTM is converted, and what becomes of it.
 #[derive(Debug, Clone, Default)]
 pub struct ConvertOptions {
-    /// Where the LSTM is in the source: none if there is only one; of a Keras file the layers from
-    /// the input upwards.
+    /// Where the LSTM is in the source: none if there is only one; of Keras and burn the layers of a
+    /// stack, from the input upwards.
     pub prefixes: Vec<String>,
     /// Where it comes to lie in the target.
     pub to_prefix: String,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, TensorCreationOptions};
 
 use crate::lstm::ScratchLstm;
 use crate::random::Key;
@@ -12,6 +12,7 @@ use crate::weights::hdf5;
 use crate::weights::keras::{KerasFile, KerasOptions};
 use crate::weights::names::{Part, Place, below, parse};
 use crate::weights::pytorch::PytorchOptions;
+use crate::weights::record::{self, RecordFile};
 
 use super::plan::TensorSummary;
 
@@ -23,6 +24,7 @@ pub struct WeightsFile(Kind);
 enum Kind {
     Pytorch(PytorchFile),
     Keras(KerasFile),
+    Burn(RecordFile),
 }
 
 /// A tensor that an LSTM is read from.
@@ -43,9 +45,12 @@ impl WeightsFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
         let start = open_regular(path, EXPECTED)?.start;
-        Ok(Self(match hdf5::looks_like(&start) {
-            true => Kind::Keras(KerasFile::open(path)?),
-            false => Kind::Pytorch(PytorchFile::open(path)?),
+        Ok(Self(if hdf5::looks_like(&start) {
+            Kind::Keras(KerasFile::open(path)?)
+        } else if record::looks_like(&start) {
+            Kind::Burn(RecordFile::open(path)?)
+        } else {
+            Kind::Pytorch(PytorchFile::open(path)?)
         }))
     }
 
@@ -54,6 +59,7 @@ impl WeightsFile {
         match &self.0 {
             Kind::Pytorch(_) => "PyTorch",
             Kind::Keras(_) => "Keras",
+            Kind::Burn(_) => "burn",
         }
     }
 
@@ -62,6 +68,7 @@ impl WeightsFile {
         match &self.0 {
             Kind::Pytorch(file) => file.path(),
             Kind::Keras(file) => file.path(),
+            Kind::Burn(file) => file.path(),
         }
     }
 
@@ -70,10 +77,11 @@ impl WeightsFile {
         match &self.0 {
             Kind::Pytorch(file) => file.names(),
             Kind::Keras(file) => file.names(),
+            Kind::Burn(file) => file.names(),
         }
     }
 
-    /// The prefixes under which there is an LSTM, of a Keras file a layer, sorted.
+    /// The prefixes under which there is an LSTM, of Keras and burn a layer, sorted.
     pub fn lstm_prefixes(&self) -> Vec<String> {
         match &self.0 {
             Kind::Pytorch(file) => file.lstm_prefixes(),
@@ -81,12 +89,14 @@ impl WeightsFile {
                 let layers = file.lstm_layers().into_iter();
                 layers.map(|layer| layer.path).collect()
             }
+            Kind::Burn(file) => file.lstm_prefixes(),
         }
     }
 
     /// The prefixes asked for, or else the only one there is.
     pub(super) fn choose(&self, asked: &[String]) -> Result<Vec<String>, WeightsError> {
-        let is_stack = matches!(self.0, Kind::Keras(_));
+        // PyTorch's LSTMs are stacks already.
+        let is_stack = !matches!(self.0, Kind::Pytorch(_));
         match asked {
             [] => {}
             [_] => return Ok(asked.to_vec()),
@@ -148,6 +158,18 @@ impl WeightsFile {
                     }
                 }
             }
+            Kind::Burn(file) => {
+                for (layer, prefix) in prefixes.iter().enumerate() {
+                    for (reverse, part, name) in file.parts_of(prefix)? {
+                        parts.push(SourceTensor {
+                            dtype: file.dtype(&name)?,
+                            name,
+                            place: Place { layer, reverse },
+                            part,
+                        });
+                    }
+                }
+            }
         }
         Ok(parts)
     }
@@ -178,12 +200,19 @@ impl WeightsFile {
                 };
                 file.lstm(prefixes, &options, device)
             }
+            Kind::Burn(file) => {
+                let creation = TensorCreationOptions {
+                    device: device.clone(),
+                    dtype,
+                };
+                file.lstm(prefixes, &creation, key)
+            }
         }
     }
 
-    /// Whether a matrix is `[D, 4H]` in the file, not `[4H, D]`.
+    /// Whether matrices have inputs as rows in the file, not as columns.
     pub(super) fn is_transposed(&self) -> bool {
-        matches!(self.0, Kind::Keras(_))
+        matches!(self.0, Kind::Keras(_) | Kind::Burn(_))
     }
 
     /// What the file says of a tensor that is in it.
@@ -191,6 +220,7 @@ impl WeightsFile {
         let (shape, dtype) = match &self.0 {
             Kind::Pytorch(file) => (file.shape(name), file.dtype(name)),
             Kind::Keras(file) => (file.shape(name), file.dtype(name)),
+            Kind::Burn(file) => (file.shape(name), file.dtype(name)),
         };
         TensorSummary {
             name: name.into(),
@@ -208,8 +238,9 @@ impl WeightsFile {
         match &self.0 {
             Kind::Pytorch(_) => "weight_ih_l0",
             Kind::Keras(_) => "cell/vars/0",
+            Kind::Burn(_) => "input_gate.input_transform.weight",
         }
     }
 }
 
-const EXPECTED: &str = "weights of PyTorch (.pt, .safetensors) or Keras (.h5)";
+const EXPECTED: &str = "weights of PyTorch (.pt, .safetensors), Keras (.h5) or burn (.bpk)";
