@@ -346,7 +346,34 @@ mod refused {
             let found = error(name);
             assert!(found.contains(part), "{name}: {found}");
         }
-        assert_eq!(cases("refused").len(), 8);
+        assert_eq!(cases("refused").len(), 9);
+    }
+
+    #[test]
+    fn nodes_that_are_not_the_layers_of_one_lstm() {
+        let found = error("stack");
+        for part in [
+            "the stack of 2 from the LSTM node \"lower\" on",
+            r#""upper" has another hidden_size than "lower""#,
+            r#""upper" has another use of sequence_lens than "lower""#,
+            r#""upper" has another input_forget, clip or activations than "lower""#,
+        ] {
+            assert!(found.contains(part), "{part} in: {found}");
+        }
+        // Each of them by itself is one.
+        let file = open("refused/stack");
+        let alone = OnnxOptions {
+            layers: Some(1),
+            ..options()
+        };
+        let lower = file.lstm(Some("lower"), &alone, &device()).unwrap();
+        assert_eq!(lower.config().d_hidden, 2);
+        let upper = import(&file, Some("upper")).unwrap();
+        assert_eq!(upper.config().cell.clip_gates, Some(2.0));
+        // Of its state one half is in the file, and the other is not.
+        let error = file.initial_state(Some("upper"), &options(), &device());
+        let found = error.unwrap_err().to_string();
+        assert!(found.contains(r#"initial state of "upper""#), "{found}");
     }
 
     #[test]
@@ -369,6 +396,10 @@ mod refused {
             std::fs::write(&file, bytes).unwrap();
             assert!(error(&file).contains(part), "{}", error(&file));
         }
+        // Larger than the format allows, whatever is in it.
+        let large = std::fs::File::create(&file).unwrap();
+        large.set_len(1 << 31).unwrap();
+        assert!(error(&file).contains("found 2147483648 bytes"));
         // A graph, and no LSTM in it.
         std::fs::write(&file, b"\x3a\x00\x42\x02\x10\x11").unwrap();
         let found = import(&OnnxFile::open(&file).unwrap(), None).unwrap_err();
@@ -510,7 +541,7 @@ mod export {
     fn weights_come_back_bit_for_bit() {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("lstm.onnx");
-        for name in ["trained", "trained_stack", "no_bias", "everything"] {
+        for name in MODULES {
             let (lstm, export) = module(name);
             lstm.save_onnx(&file, &export).unwrap();
             let options = OnnxOptions {
@@ -519,7 +550,8 @@ mod export {
             };
             let again = OnnxFile::open(&file).unwrap();
             let again = again.lstm(None, &options, &device()).unwrap();
-            assert_eq!(again.config(), lstm.config(), "{name}");
+            let expected = lstm.config().clone().with_learned_state(false);
+            assert_eq!(again.config(), &expected, "{name}");
             assert_eq!(weights(&again), weights(&lstm), "{name}");
         }
     }

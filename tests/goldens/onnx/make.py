@@ -290,6 +290,27 @@ def refused():
         write(f"shape_{name}", tensors=[tensor, recurrent])
 
 
+def refused_stack():
+    """Two nodes that are no two layers of one LSTM, the second with a state in the file."""
+    rng = np.random.default_rng(1)
+    draw = lambda name, *shape: numpy_helper.from_array(rng.random(shape).astype(np.float32), name)
+    tensors = [draw("W0", 1, 8, 3), draw("R0", 1, 8, 2), draw("W1", 1, 12, 2), draw("R1", 1, 12, 3),
+               draw("state", 1, 2, 3), numpy_helper.from_array(np.array([1]), "one")]  # fmt: skip
+    nodes = [
+        helper.make_node("LSTM", ["input", "W0", "R0", "", "lengths"], ["Y0"], name="lower", hidden_size=2),
+        helper.make_node("Squeeze", ["Y0", "one"], ["x"]),
+        helper.make_node("LSTM", ["x", "W1", "R1", "", "", "state", "given"], ["Y1"], name="upper",
+                         hidden_size=3, clip=2.0),
+    ]  # fmt: skip
+    info = helper.make_tensor_value_info
+    inputs = [info("input", TensorProto.FLOAT, ["time", 2, 3]), info("lengths", TensorProto.INT32, [2]),
+              info("given", TensorProto.FLOAT, [1, 2, 3])]  # fmt: skip
+    outputs = [info("Y1", TensorProto.FLOAT, ["time", 1, 2, 3])]
+    graph = helper.make_graph(nodes, "refused", inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    onnx.save(model, HERE / "refused" / "stack.onnx")
+
+
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -302,6 +323,7 @@ def main():
         save(name, tensors, config)
     functions(np.random.default_rng(200))
     refused()
+    refused_stack()
     print(f"onnx {onnx.__version__}, ONNX Runtime {onnxruntime.__version__}, torch {torch.__version__}: "
           f"wrote {len(list(HERE.rglob('*.onnx')))} .onnx, {len(list(HERE.glob('*.safetensors')))} .safetensors")
 

@@ -44,7 +44,7 @@ impl OnnxFile {
         let path = path.as_ref();
         let not_a_model = |found: String| WeightsError::File {
             path: path.into(),
-            expected: "an ONNX model".into(),
+            expected: format!("an ONNX model of at most {MAX_SIZE} bytes"),
             found,
         };
         let io = |source| WeightsError::Io {
@@ -59,15 +59,16 @@ impl OnnxFile {
         if !kind.is_file() {
             return Err(not_a_model("something that is not a regular file".into()));
         }
-        let mut bytes = Vec::new();
+        if kind.len() > MAX_SIZE {
+            return Err(not_a_model(format!("{} bytes", kind.len())));
+        }
+        let mut bytes = Vec::with_capacity(kind.len() as usize);
         let file = File::open(path).map_err(io)?;
-        let limited = &mut file.take(MAX_SIZE + 1);
+        // Should it grow meanwhile, it is cut short, and damaged.
+        let limited = &mut file.take(MAX_SIZE);
         limited.read_to_end(&mut bytes).map_err(io)?;
         if bytes.is_empty() {
             return Err(not_a_model("an empty file".into()));
-        }
-        if bytes.len() as u64 > MAX_SIZE {
-            return Err(not_a_model(format!("more than {MAX_SIZE} bytes")));
         }
         Ok(Self {
             path: path.into(),

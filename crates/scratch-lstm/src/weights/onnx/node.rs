@@ -45,8 +45,8 @@ pub enum OnnxDirection {
     Bidirectional,
 }
 
-/// What an LSTM node begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an LSTM node begins with; of its two tensors the later in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OnnxState {
     /// Zeros: it has no initial state, or one that is made of zeros.
     Zeros,
@@ -114,6 +114,11 @@ pub(super) fn name_of(node: &proto::Node) -> &str {
     }
 }
 
+/// The value that a node reads as its sequence.
+pub(super) fn sequence_of(node: &proto::Node) -> Option<&str> {
+    node.inputs.first().map(String::as_str)
+}
+
 /// What a node says of itself; the error is everything in it that cannot be.
 pub(super) fn describe(graph: &Graph, node: &proto::Node) -> Result<OnnxLstm, Vec<String>> {
     let mut settings = Settings::of(node).map_err(|problem| vec![problem])?;
@@ -153,6 +158,8 @@ pub(super) fn describe(graph: &Graph, node: &proto::Node) -> Result<OnnxLstm, Ve
         let problem = format!("hidden_size {stated} with weights of {d_hidden} hidden units");
         settings.problems.push(problem);
     }
+    let [hidden, cell] = states(graph, node);
+    let state = hidden.max(cell);
     let problems = settings.finish();
     if !problems.is_empty() {
         return Err(problems);
@@ -172,25 +179,18 @@ pub(super) fn describe(graph: &Graph, node: &proto::Node) -> Result<OnnxLstm, Ve
         },
         batch_first,
         lengths: Input::Lengths.of(node).is_some(),
-        state: state(graph, node),
+        state,
     })
 }
 
-/// Which of the values that a node begins with are in the file.
-pub(super) fn state(graph: &Graph, node: &proto::Node) -> OnnxState {
-    let of = |input: Input| match input.of(node) {
+/// What the hidden and the cell state of a node begin with.
+pub(super) fn states(graph: &Graph, node: &proto::Node) -> [OnnxState; 2] {
+    [Input::Hidden, Input::Cell].map(|input| match input.of(node) {
         None => OnnxState::Zeros,
         Some(name) if is_zeros(graph, name) => OnnxState::Zeros,
-        Some(name) => match graph.source(name) {
-            Source::Constant(_) => OnnxState::Constant,
-            _ => OnnxState::Given,
-        },
-    };
-    match (of(Input::Hidden), of(Input::Cell)) {
-        (OnnxState::Given, _) | (_, OnnxState::Given) => OnnxState::Given,
-        (OnnxState::Constant, _) | (_, OnnxState::Constant) => OnnxState::Constant,
-        _ => OnnxState::Zeros,
-    }
+        Some(name) if graph.constant(name).is_some() => OnnxState::Constant,
+        Some(_) => OnnxState::Given,
+    })
 }
 
 /// Nodes through which zeros are followed to where they are made.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use burn::module::ParamId;
 use burn::tensor::{DType, Device, TensorCreationOptions};
 
-use crate::config::{CellConfig, ScratchLstmConfig};
+use crate::config::{CellConfig, LayerConnection, ScratchLstmConfig};
 use crate::lstm::ScratchLstm;
 use crate::random::Key;
 use crate::state::LstmState;
@@ -13,7 +13,7 @@ use crate::state::LstmState;
 use super::super::error::WeightsError;
 use super::chain::{self, Outputs};
 use super::file::OnnxFile;
-use super::node::{OnnxDirection, OnnxLstm, OnnxState};
+use super::node::{self, OnnxDirection, OnnxLstm, OnnxState, sequence_of};
 
 /// What the LSTM nodes of an ONNX file do not say, and how many of them are taken.
 #[derive(Debug, Clone)]
@@ -48,7 +48,9 @@ impl Default for OnnxOptions {
 impl OnnxFile {
     /// The LSTM that begins at a node, or, without a name, at the only node that reads no other
     /// LSTM's outputs: its layers are that node and those that follow it through nodes that only
-    /// rearrange (Transpose, Reshape, Squeeze, Unsqueeze, Identity, and Dropout).
+    /// rearrange (Transpose, Reshape, Squeeze, Unsqueeze, Identity, and Dropout). Connections of
+    /// layers are recognized where they are as in the models that are written here: an Add of what
+    /// each layer but the first reads, or a Concat with the input of the stack.
     ///
     /// The module computes what the nodes compute, on `[B, T, D]` or `[T, B, D]` as `options` have
     /// it. What it begins with and lengths come with each call, as everywhere in this crate:
@@ -97,7 +99,7 @@ impl OnnxFile {
         options: &OnnxOptions,
     ) -> Result<Vec<OnnxLstm>, WeightsError> {
         let chain = self.chain(node, options.layers)?;
-        Ok(chain.into_iter().map(|(_, layer)| layer).collect())
+        Ok(chain.layers.into_iter().map(|(_, layer)| layer).collect())
     }
 
     /// What the nodes that [`lstm`](Self::lstm) takes begin with, `[L*K, B, H]`, if it is in the
@@ -114,14 +116,22 @@ impl OnnxFile {
         device: &Device,
     ) -> Result<Option<LstmState>, WeightsError> {
         let stack = self.stack(node, options.layers)?;
-        let states = || stack.layers.iter().map(|(_, layer)| layer.state);
-        if !states().any(|state| state == OnnxState::Constant) {
+        let states = stack.layers.iter().flat_map(|(index, layer)| {
+            let states = node::states(&self.graph, &self.graph.nodes[*index]);
+            states.map(|state| (&layer.name, state))
+        });
+        let states: Vec<_> = states.collect();
+        if states
+            .iter()
+            .all(|(_, state)| *state != OnnxState::Constant)
+        {
             return Ok(None);
         }
-        if let Some(given) = states().position(|state| state == OnnxState::Given) {
+        let given = states.iter().find(|(_, state)| *state == OnnxState::Given);
+        if let Some((name, _)) = given {
             return Err(WeightsError::Setting {
-                name: format!("initial state of \"{}\"", stack.layers[given].1.name),
-                expected: "a constant, as another node's is, or zeros".into(),
+                name: format!("initial state of \"{name}\""),
+                expected: "constants, as there are some, or zeros".into(),
                 found: "one that a call brings or that is computed".into(),
             });
         }
@@ -131,29 +141,31 @@ impl OnnxFile {
 
     /// The nodes of a stack, which fit each other.
     fn stack(&self, node: Option<&str>, count: Option<usize>) -> Result<Stack, WeightsError> {
-        let layers = self.chain(node, count)?;
-        let problems = differences(&layers);
-        if problems.is_empty() {
-            return Ok(Stack { layers });
+        let chain = self.chain(node, count)?;
+        let mut problems = differences(&chain.layers);
+        let connection = chain.connection();
+        if connection.is_none() {
+            problems.push("layers that are connected in different ways".into());
         }
-        let (_, first) = &layers[0];
-        Err(WeightsError::Unsupported {
-            name: format!(
-                "{}: the stack of {} from the LSTM node \"{}\" on",
-                self.path().display(),
-                layers.len(),
-                first.name
-            ),
-            found: problems,
-        })
+        match connection {
+            Some(connection) if problems.is_empty() => Ok(Stack {
+                layers: chain.layers,
+                connection,
+            }),
+            _ => Err(WeightsError::Unsupported {
+                name: format!(
+                    "{}: the stack of {} from the LSTM node \"{}\" on",
+                    self.path().display(),
+                    chain.layers.len(),
+                    chain.layers[0].1.name
+                ),
+                found: problems,
+            }),
+        }
     }
 
-    /// The nodes from `node` upwards, at most `count` of them if that is given, exactly then.
-    fn chain(
-        &self,
-        node: Option<&str>,
-        count: Option<usize>,
-    ) -> Result<Vec<(usize, OnnxLstm)>, WeightsError> {
+    /// The nodes from `node` upwards: `count` of them, or as far as they go.
+    fn chain(&self, node: Option<&str>, count: Option<usize>) -> Result<Chain, WeightsError> {
         if count == Some(0) {
             return Err(WeightsError::Setting {
                 name: "layers".into(),
@@ -165,22 +177,34 @@ impl OnnxFile {
             Some(name) => self.find(name)?,
             None => self.only_first()?,
         };
-        let mut layers = vec![(first, self.described(first)?)];
-        while count.is_none_or(|count| layers.len() < count) {
-            let (index, layer) = &layers[layers.len() - 1];
-            let above = chain::readers(&self.graph, *index, outputs(layer));
-            match above[..] {
-                [next] => layers.push((next, self.described(next)?)),
+        let input = sequence_of(&self.graph.nodes[first]).unwrap_or_default();
+        let mut chain = Chain {
+            layers: vec![(first, self.described(first)?)],
+            steps: Vec::new(),
+            is_last_added_to: false,
+        };
+        loop {
+            let (index, layer) = &chain.layers[chain.layers.len() - 1];
+            let above = chain::follow(&self.graph, *index, outputs(layer, Some(input)));
+            chain.is_last_added_to = above.is_added_to;
+            match above.readers[..] {
+                [(next, step)] if count.is_none_or(|count| chain.layers.len() < count) => {
+                    chain.layers.push((next, self.described(next)?));
+                    chain.steps.push(step);
+                }
                 _ => break,
             }
         }
         match count {
-            Some(count) if layers.len() < count => Err(WeightsError::Setting {
-                name: format!("layers from the LSTM node \"{}\" on", layers[0].1.name),
+            Some(count) if chain.layers.len() < count => Err(WeightsError::Setting {
+                name: format!(
+                    "layers from the LSTM node \"{}\" on",
+                    chain.layers[0].1.name
+                ),
                 expected: count.to_string(),
-                found: format!("{} that read each other's outputs", layers.len()),
+                found: format!("{} that read each other's outputs", chain.layers.len()),
             }),
-            _ => Ok(layers),
+            _ => Ok(chain),
         }
     }
 
@@ -190,7 +214,8 @@ impl OnnxFile {
         for index in self.nodes() {
             // One that cannot be described may be one that is not meant.
             if let Ok(layer) = self.described(index) {
-                above.extend(chain::readers(&self.graph, index, outputs(&layer)));
+                let found = chain::follow(&self.graph, index, outputs(&layer, None));
+                above.extend(found.readers.into_iter().map(|(reader, _)| reader));
             }
         }
         let mut first = self.nodes().filter(|index| !above.contains(index));
@@ -202,9 +227,38 @@ impl OnnxFile {
     }
 }
 
+/// LSTM nodes that read each other's outputs.
+struct Chain {
+    /// By their places in the graph, from the input upwards.
+    layers: Vec<(usize, OnnxLstm)>,
+    /// What lies between each of them and the next.
+    steps: Vec<LayerConnection>,
+    /// Whether what the last one reads is added to its outputs.
+    is_last_added_to: bool,
+}
+
+impl Chain {
+    /// How the layers of an LSTM are connected that is these nodes; `None` if there is none.
+    fn connection(&self) -> Option<LayerConnection> {
+        use LayerConnection::{Plain, Residual, Skip};
+        let [first, above @ ..] = &self.steps[..] else {
+            return Some(Plain);
+        };
+        let all = |step| above.iter().all(|&other| other == step);
+        match first {
+            Skip if all(Skip) => Some(Skip),
+            // The first layer reads what is of another width, as a rule, and adds nothing.
+            Plain if all(Residual) && self.is_last_added_to => Some(Residual),
+            Plain if all(Plain) => Some(Plain),
+            _ => None,
+        }
+    }
+}
+
 /// The nodes of a stack by their places in the graph, from the input upwards.
 struct Stack {
     layers: Vec<(usize, OnnxLstm)>,
+    connection: LayerConnection,
 }
 
 impl Stack {
@@ -215,6 +269,7 @@ impl Stack {
         let mut config = ScratchLstmConfig::new(first.d_input, first.d_hidden)
             .with_num_layers(self.layers.len())
             .with_bidirectional(first.direction == OnnxDirection::Bidirectional)
+            .with_connection(self.connection)
             .with_bias(any(|layer| layer.bias));
         config.cell = CellConfig {
             peepholes: any(|layer| layer.cell.peepholes),
@@ -262,11 +317,12 @@ fn differences(layers: &[(usize, OnnxLstm)]) -> Vec<String> {
     problems
 }
 
-fn outputs(layer: &OnnxLstm) -> Outputs {
+fn outputs<'a>(layer: &OnnxLstm, stack_input: Option<&'a str>) -> Outputs<'a> {
     Outputs {
         directions: layer.direction.count(),
         d_hidden: layer.d_hidden,
         batch_first: layer.batch_first,
+        stack_input,
     }
 }
 

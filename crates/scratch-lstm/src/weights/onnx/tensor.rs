@@ -175,3 +175,95 @@ fn type_name(element: i32) -> String {
     let name = usize::try_from(element).ok().and_then(|at| NAMES.get(at));
     name.map_or_else(|| format!("number {element}"), ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(element: i32, dims: &[i64]) -> proto::Tensor {
+        proto::Tensor {
+            element,
+            dims: dims.to_vec(),
+            ..proto::Tensor::default()
+        }
+    }
+
+    fn values(tensor: &proto::Tensor) -> Vec<f64> {
+        floats(tensor).unwrap().iter::<f64>().collect()
+    }
+
+    fn why(error: Unreadable) -> String {
+        match error {
+            Unreadable::Elements(found) | Unreadable::Damaged(found) => found,
+        }
+    }
+
+    #[test]
+    fn floats_of_every_type_as_bytes_and_as_a_list() {
+        let expected = [1.5, -0.25, 96.0];
+        // Their upper two bytes are those of f32.
+        let bf16 = [0x3fc0, 0xbe80, 0x42c0];
+        let f16 = [0x3e00, 0xb400, 0x5600];
+        for (element, bits) in [(element::BFLOAT16, bf16), (element::FLOAT16, f16)] {
+            let mut of = tensor(element, &[3, 1]);
+            of.ints = bits.to_vec();
+            assert_eq!(values(&of), expected);
+            of.ints.clear();
+            of.raw = Some(bytes(&bits, |bits| (bits as u16).to_le_bytes()).into());
+            assert_eq!(values(&of), expected);
+        }
+        let mut double = tensor(element::DOUBLE, &[3]);
+        double.doubles = expected.to_vec();
+        assert_eq!(values(&double), expected);
+        let mut float = tensor(element::FLOAT, &[3]);
+        float.floats = expected.map(|number| number as f32).to_vec();
+        assert_eq!(values(&float), expected);
+        float.raw = Some(bytes(&float.floats, f32::to_le_bytes).into());
+        float.floats.clear();
+        assert_eq!(values(&float), expected);
+        assert_eq!(floats(&float).unwrap().shape().to_vec(), [3]);
+    }
+
+    #[test]
+    fn whole_numbers_of_both_types_as_bytes_and_as_a_list() {
+        let mut long = of_ints("axes", vec![3, -1, 1 << 40]);
+        assert_eq!(ints(&long).unwrap(), [3, -1, 1 << 40]);
+        long.raw = Some(bytes(&long.longs, i64::to_le_bytes).into());
+        long.longs.clear();
+        assert_eq!(ints(&long).unwrap(), [3, -1, 1 << 40]);
+        let mut int = tensor(element::INT32, &[2]);
+        int.ints = vec![3, -1];
+        assert_eq!(ints(&int).unwrap(), [3, -1]);
+        int.raw = Some(bytes(&int.ints, i32::to_le_bytes).into());
+        assert_eq!(ints(&int).unwrap(), [3, -1]);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let numbers = TensorData::new(vec![1.5f64, -0.1, 1e-300, 7.0], [2, 2]);
+        let written = of_floats("W", &numbers).unwrap();
+        assert_eq!(floats(&written).unwrap(), numbers);
+        assert_eq!(of_floats("W", &numbers.convert::<i64>()), Err(DType::I64));
+    }
+
+    #[test]
+    fn claims_that_the_numbers_do_not_bear_out() {
+        let mut of = tensor(element::FLOAT, &[2, 3]);
+        of.floats = vec![0.0; 5];
+        assert_eq!(
+            why(floats(&of).unwrap_err()),
+            "20 bytes for the shape [2, 3]"
+        );
+        of.dims = vec![i64::MAX, i64::MAX];
+        assert!(why(floats(&of).unwrap_err()).starts_with("20 bytes"));
+        of.dims = vec![5, -1];
+        assert_eq!(why(floats(&of).unwrap_err()), "the shape [5, -1]");
+        of.dims = vec![5];
+        of.location = 1;
+        assert!(why(floats(&of).unwrap_err()).contains("another file"));
+        let of = tensor(element::INT64, &[1 << 40]);
+        assert!(why(ints(&of).unwrap_err()).starts_with("0 numbers"));
+        assert_eq!(why(floats(&of).unwrap_err()), "INT64");
+        assert_eq!(why(ints(&tensor(99, &[])).unwrap_err()), "number 99");
+    }
+}
