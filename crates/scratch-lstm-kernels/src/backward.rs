@@ -265,34 +265,23 @@ impl<'a, T: Real> Backward<'a, T> {
             ..
         } = inputs.sizes;
         let layout = Layout::new(d_hidden, d_output, plan.set.lanes::<T>());
-        let pack = |weight: &[T], depth: usize, width: usize, row_at: &RowAt| {
-            let sizes = PackedSizes {
-                depth,
-                vectors: width.div_ceil(layout.lanes),
-                widest: PANEL,
-                lanes: layout.lanes,
-            };
-            let chunks = plan.chunks(weight.len());
-            let row = |place| Some(weight[row_at(place)? * width..][..width].as_ptr());
-            // SAFETY: as the slices show, rows are `width` numbers each.
-            unsafe { Packed::from_rows(sizes, chunks, width, row, |_| None) }
-        };
         let of_forget = Gate::Forget.offset(d_hidden)..Gate::Forget.offset(d_hidden) + d_hidden;
-        let gate_row = |place| {
-            let row = layout.weight_row_at(place)?;
-            // A coupled forget gate has no gradient, whatever its weights are.
-            (!options.coupled || !of_forget.contains(&row)).then_some(row)
+        let pack = |weight: &[T], width: usize| {
+            pack_rows(plan, layout, weight, layout.gates_row(), width, |place| {
+                let row = layout.weight_row_at(place)?;
+                // A coupled forget gate has no gradient, whatever its weights are.
+                (!options.coupled || !of_forget.contains(&row)).then_some(row)
+            })
         };
-        let depth = layout.gates_row();
         Self {
             inputs,
             options,
             plan,
             layout,
-            weight_hh: pack(inputs.weight_hh, depth, d_output, &gate_row),
+            weight_hh: pack(inputs.weight_hh, d_output),
             weight_hr: (inputs.cell.weight_hr)
-                .map(|weight| pack(weight, d_output, d_hidden, &Some)),
-            weight_ih: (wanted.x).then(|| pack(inputs.weight_ih, depth, d_input, &gate_row)),
+                .map(|weight| pack_rows(plan, layout, weight, d_output, d_hidden, Some)),
+            weight_ih: wanted.x.then(|| pack(inputs.weight_ih, d_input)),
         }
     }
 
@@ -313,8 +302,36 @@ impl<'a, T: Real> Backward<'a, T> {
     }
 }
 
-/// The row of a weight that belongs to a place on the left side; `None` where there is none.
-type RowAt<'a> = dyn Fn(usize) -> Option<usize> + Sync + 'a;
+/// A weight whose rows are `width` wide, for products with rows of `depth` numbers, to each of which
+/// belongs the row `row_at` of the weight, or none.
+fn pack_rows<T: Real>(
+    plan: Plan,
+    layout: Layout,
+    weight: &[T],
+    depth: usize,
+    width: usize,
+    row_at: impl Fn(usize) -> Option<usize> + Sync,
+) -> Packed<T> {
+    assert!(weight.len().is_multiple_of(width));
+    let sizes = PackedSizes {
+        depth,
+        vectors: width.div_ceil(layout.lanes),
+        widest: PANEL,
+        lanes: layout.lanes,
+    };
+    let chunks = plan.chunks(weight.len());
+    // SAFETY: the rows of a weight are `width` numbers each, and there is one where its beginning
+    // lies within.
+    unsafe {
+        Packed::from_rows(
+            sizes,
+            chunks,
+            width,
+            |place| Some(&raw const weight[row_at(place)? * width]),
+            None,
+        )
+    }
+}
 
 impl<T: Real> Segment<T> {
     /// The gradients of what the hidden state adds to the gates.

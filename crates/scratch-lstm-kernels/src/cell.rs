@@ -98,35 +98,23 @@ pub(crate) fn enter<T: Real, S: Simd>(
     before: T::V<S>,
     extra: &Extra<T, T::V<S>>,
 ) -> ([T::V<S>; COUNT], T::V<S>) {
-    let clip = |x: T::V<S>, bound: Option<T>| match bound {
-        Some(bound) => T::clamp(simd, x, bound),
-        None => x,
-    };
-    let bound = extra.clip_gates.map(|clip| clip.bound);
-    let gate = |x: T::V<S>| match extra.activations {
-        Some(activations) => each::<T, S>(simd, activations.gate, clip(x, bound)),
-        None => sigmoid::<T, S>(simd, clip(x, bound)),
-    };
     if let Some(peephole) = extra.peephole {
         sums[I] = T::mul_add(simd, peephole[0], before, sums[I]);
         sums[F] = T::mul_add(simd, peephole[1], before, sums[F]);
     }
     let mut gates = sums;
-    gates[I] = gate(sums[I]);
+    gates[I] = gate::<T, S>(simd, sums[I], extra);
     gates[F] = if extra.coupled {
         T::sub(simd, T::splat(simd, T::ONE), gates[I])
     } else {
-        gate(sums[F])
+        gate::<T, S>(simd, sums[F], extra)
     };
-    gates[G] = match extra.activations {
-        Some(activations) => each::<T, S>(simd, activations.cell, clip(sums[G], bound)),
-        None => tanh::<T, S>(simd, clip(sums[G], bound)),
-    };
-    let entered = clip(next_cell::<T, S>(simd, &gates, before), extra.clip_cell);
+    gates[G] = candidate::<T, S>(simd, sums[G], extra);
+    let entered = new_cell::<T, S>(simd, &gates, before, extra);
     if let Some(peephole) = extra.peephole {
         sums[O] = T::mul_add(simd, peephole[2], entered, sums[O]);
     }
-    gates[O] = gate(sums[O]);
+    gates[O] = gate::<T, S>(simd, sums[O], extra);
     (gates, entered)
 }
 
@@ -204,10 +192,9 @@ pub(crate) fn entered<T: Real, S: Simd>(
     after: T::V<S>,
     extra: &Extra<T, T::V<S>>,
 ) -> T::V<S> {
-    match (extra.zoneout, extra.clip_cell) {
-        (None, _) => after,
-        (Some(_), None) => next_cell::<T, S>(simd, gates, before),
-        (Some(_), Some(bound)) => T::clamp(simd, next_cell::<T, S>(simd, gates, before), bound),
+    match extra.zoneout {
+        Some(_) => new_cell::<T, S>(simd, gates, before, extra),
+        None => after,
     }
 }
 
@@ -290,9 +277,48 @@ pub(crate) fn enter_back<T: Real, S: Simd>(
     (deltas, d_before)
 }
 
+// What follows is functions, not closures: those are not always inlined, and without the
+// instruction set of whoever calls them they are slow.
+
+/// The input, forget or output gate.
 #[inline(always)]
-fn next_cell<T: Real, S: Simd>(simd: S, gates: &[T::V<S>; COUNT], before: T::V<S>) -> T::V<S> {
-    T::mul_add(simd, gates[F], before, T::mul(simd, gates[I], gates[G]))
+fn gate<T: Real, S: Simd>(simd: S, sum: T::V<S>, extra: &Extra<T, T::V<S>>) -> T::V<S> {
+    let sum = clip::<T, S>(simd, sum, extra.clip_gates.map(|clip| clip.bound));
+    match extra.activations {
+        Some(activations) => each::<T, S>(simd, activations.gate, sum),
+        None => sigmoid::<T, S>(simd, sum),
+    }
+}
+
+/// The candidate.
+#[inline(always)]
+fn candidate<T: Real, S: Simd>(simd: S, sum: T::V<S>, extra: &Extra<T, T::V<S>>) -> T::V<S> {
+    let sum = clip::<T, S>(simd, sum, extra.clip_gates.map(|clip| clip.bound));
+    match extra.activations {
+        Some(activations) => each::<T, S>(simd, activations.cell, sum),
+        None => tanh::<T, S>(simd, sum),
+    }
+}
+
+/// The new cell state, before zoneout.
+#[inline(always)]
+fn new_cell<T: Real, S: Simd>(
+    simd: S,
+    gates: &[T::V<S>; COUNT],
+    before: T::V<S>,
+    extra: &Extra<T, T::V<S>>,
+) -> T::V<S> {
+    let entering = T::mul(simd, gates[I], gates[G]);
+    let cell = T::mul_add(simd, gates[F], before, entering);
+    clip::<T, S>(simd, cell, extra.clip_cell)
+}
+
+#[inline(always)]
+fn clip<T: Real, S: Simd>(simd: S, x: T::V<S>, bound: Option<T>) -> T::V<S> {
+    match bound {
+        Some(bound) => T::clamp(simd, x, bound),
+        None => x,
+    }
 }
 
 /// σ' from σ, 0 where the gate was clipped.

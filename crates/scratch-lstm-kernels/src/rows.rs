@@ -136,19 +136,20 @@ impl<T: Real> RowStep<'_, T> {
                 let extra = self.extra(simd, row, units);
                 let first = units * COUNT * lanes;
                 let gates = gates.add(first);
-                let sums = std::array::from_fn(|gate| {
+                let mut totals = [zero; COUNT];
+                for (gate, total) in totals.iter_mut().enumerate() {
                     let projected = load::<T, S>(gates.add(gate * lanes).get());
                     let sum = load::<T, S>(sums.add(first + gate * lanes).get());
-                    match &options.norm {
+                    *total = match &options.norm {
                         Some(norm) => {
                             let gain = norm.hidden.source().add(first + gate * lanes);
                             T::mul_add(simd, load::<T, S>(gain), sum, projected)
                         }
                         None => T::add(simd, projected, sum),
-                    }
-                });
+                    };
+                }
                 let before = load::<T, S>(self.cell_before.add(state + units * lanes).get());
-                let (activated, entered) = cell::enter::<T, S>(simd, sums, before, &extra);
+                let (activated, entered) = cell::enter::<T, S>(simd, totals, before, &extra);
                 for (gate, activated) in activated.into_iter().enumerate() {
                     store::<T, S>(gates.add(gate * lanes).get(), activated);
                 }

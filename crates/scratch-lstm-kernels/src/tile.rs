@@ -105,7 +105,7 @@ impl<T: Real> Packed<T> {
     }
 
     /// Packs rows of `width` numbers: `row(k)` points to them, or is `None` for zeros; each is
-    /// multiplied with the numbers that `times(k)` points to, if it does.
+    /// multiplied with the numbers that `times(k)` points to, if there is that.
     ///
     /// # Safety
     ///
@@ -115,7 +115,7 @@ impl<T: Real> Packed<T> {
         chunks: usize,
         width: usize,
         row: impl Fn(usize) -> Option<*const T> + Sync,
-        times: impl Fn(usize) -> Option<*const T> + Sync,
+        times: Option<&(dyn Fn(usize) -> *const T + Sync)>,
     ) -> Self {
         let lanes = sizes.lanes;
         Self::new(sizes, chunks, |vector, to, stride| {
@@ -133,10 +133,11 @@ impl<T: Real> Packed<T> {
                         None => 0,
                     };
                     to.add(copied).write_bytes(0, lanes - copied);
-                    if let Some(times) = times(k) {
+                    if let Some(times) = times {
+                        let times = times(k).add(from);
                         for lane in 0..copied {
                             let to = to.add(lane);
-                            *to = (*to).times(*times.add(from + lane));
+                            *to = (*to).times(*times.add(lane));
                         }
                     }
                 }

@@ -131,7 +131,7 @@ impl<'a, T: Real> WeightSums<'a, T> {
         let visit = |row: usize| (visits.start + row / batch, row % batch);
         let pack = |width: usize,
                     row: &(dyn Fn(usize) -> Option<*const T> + Sync),
-                    times: &(dyn Fn(usize) -> Option<*const T> + Sync)| {
+                    times: Option<&(dyn Fn(usize) -> *const T + Sync)>| {
             let sizes = PackedSizes {
                 depth: rows,
                 vectors: width.div_ceil(layout.lanes),
@@ -149,7 +149,7 @@ impl<'a, T: Real> WeightSums<'a, T> {
                 (walk.is_valid(time, row, batch)).then(|| x.at(time, row))
             };
             Product {
-                right: pack(d_input, &row, &|_| None),
+                right: pack(d_input, &row, None),
                 sums: Pointer::of(sums),
                 width: d_input,
             }
@@ -171,9 +171,15 @@ impl<'a, T: Real> WeightSums<'a, T> {
                     Some(time) => output.at(time, row),
                 })
             };
-            let times = |row| Some(cell.hidden_mask?[row % batch * d_output..].as_ptr());
+            let packed = match cell.hidden_mask {
+                None => pack(d_output, &row, None),
+                Some(mask) => {
+                    let times = |row| mask[row % batch * d_output..].as_ptr();
+                    pack(d_output, &row, Some(&times))
+                }
+            };
             Product {
-                right: pack(d_output, &row, &times),
+                right: packed,
                 sums: Pointer::of(sums),
                 width: d_output,
             }
@@ -204,7 +210,7 @@ impl<'a, T: Real> WeightSums<'a, T> {
                 Some(unsafe { shown.add(row * state_row) }.get().cast_const())
             };
             let product = Product {
-                right: pack(d_hidden, &row, &|_| None),
+                right: pack(d_hidden, &row, None),
                 sums: Pointer::of(sums),
                 width: d_hidden,
             };

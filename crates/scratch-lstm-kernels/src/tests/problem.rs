@@ -36,6 +36,8 @@ pub(super) struct Problem {
     pub(super) d_output: Vec<f64>,
     pub(super) d_hidden: Vec<f64>,
     pub(super) d_cell: Vec<f64>,
+    /// What the kernels are asked for.
+    pub(super) wanted: Wanted,
 }
 
 /// Which steps the rows have.
@@ -75,6 +77,19 @@ pub(super) enum Zoneout {
 pub(super) type Results = Vec<(&'static str, Vec<f64>)>;
 
 impl Problem {
+    /// All gradients.
+    pub(super) const ALL: Wanted = Wanted {
+        x: true,
+        weight_ih: true,
+        weight_hh: true,
+        weight_hr: true,
+        bias: true,
+        peephole: true,
+        layer_norm: true,
+        h0: true,
+        c0: true,
+    };
+
     /// Of the four gates alone.
     pub(super) fn new(
         sizes: Sizes,
@@ -128,6 +143,7 @@ impl Problem {
             hidden_mask: Vec::new(),
             zoneout_hidden: Vec::new(),
             zoneout_cell: Vec::new(),
+            wanted: Self::ALL,
         };
         // As dropout has it: what is left is scaled.
         problem.hidden_mask = numbers
@@ -521,13 +537,13 @@ impl Problem {
                 d.weight_ih[k * d_input + column] += d_on_x[k] * self.x[x + column];
                 d.x[x + column] += d_on_x[k] * self.weight_ih[k * d_input + column];
             }
-            for p in 0..d_output {
+            for (p, dh_before) in dh_before.iter_mut().enumerate() {
                 d.weight_hh[k * d_output + p] += d_on_h[k] * step.seen[p];
                 let mask = match variant.hidden_mask {
                     true => self.hidden_mask[row * d_output + p],
                     false => 1.0,
                 };
-                dh_before[p] += mask * d_on_h[k] * self.weight_hh[k * d_output + p];
+                *dh_before += mask * d_on_h[k] * self.weight_hh[k * d_output + p];
             }
         }
         (dh_before, dc_before)
@@ -629,17 +645,7 @@ impl Problem {
                 hidden: Some(&d_hidden),
                 cell: Some(&d_cell),
             };
-            let wanted = Wanted {
-                x: true,
-                weight_ih: true,
-                weight_hh: true,
-                weight_hr: true,
-                bias: true,
-                peephole: true,
-                layer_norm: true,
-                h0: true,
-                c0: true,
-            };
+            let wanted = self.wanted;
             let output = series(&output, self.sizes.d_output);
             let gradients = backward(&inputs, output, saved, cotangents, wanted);
             let Gradients {
@@ -653,21 +659,6 @@ impl Problem {
                 h0,
                 c0,
             } = gradients;
-            assert_eq!(weight_hr.is_some(), variant.projection);
-            assert_eq!(peephole.is_some(), variant.peephole);
-            assert_eq!(layer_norm.is_some(), variant.layer_norm);
-            let found = [
-                ("d_x", x),
-                ("d_weight_ih", weight_ih),
-                ("d_weight_hh", weight_hh),
-                ("d_bias", bias),
-                ("d_h0", h0),
-                ("d_c0", c0),
-            ]
-            .map(|(name, numbers)| (name, numbers.unwrap()));
-            let besides = [("d_weight_hr", weight_hr), ("d_peephole", peephole)]
-                .into_iter()
-                .filter_map(|(name, numbers)| Some((name, numbers?)));
             let norm = layer_norm.map(|norm| {
                 let LayerNormGradients {
                     input,
@@ -675,19 +666,31 @@ impl Problem {
                     cell,
                     cell_bias,
                 } = norm;
-                [
-                    ("d_gain_input", input),
-                    ("d_gain_hidden", hidden),
-                    ("d_gain_cell", cell),
-                    ("d_gain_cell_bias", cell_bias),
-                ]
+                [input, hidden, cell, cell_bias].map(Some)
             });
-            results = found
-                .into_iter()
-                .chain(besides)
-                .chain(norm.into_iter().flatten())
-                .map(|(name, numbers)| (name, back(numbers)))
-                .collect();
+            let [input, hidden, cell, cell_bias] = norm.unwrap_or_default();
+            let normed = wanted.layer_norm && variant.layer_norm;
+            for (is_wanted, name, numbers) in [
+                (wanted.x, "d_x", x),
+                (wanted.weight_ih, "d_weight_ih", weight_ih),
+                (wanted.weight_hh, "d_weight_hh", weight_hh),
+                (wanted.bias, "d_bias", bias),
+                (wanted.h0, "d_h0", h0),
+                (wanted.c0, "d_c0", c0),
+                (
+                    wanted.weight_hr && variant.projection,
+                    "d_weight_hr",
+                    weight_hr,
+                ),
+                (wanted.peephole && variant.peephole, "d_peephole", peephole),
+                (normed, "d_gain_input", input),
+                (normed, "d_gain_hidden", hidden),
+                (normed, "d_gain_cell", cell),
+                (normed, "d_gain_cell_bias", cell_bias),
+            ] {
+                assert_eq!(numbers.is_some(), is_wanted, "{name}");
+                results.extend(numbers.map(|numbers| (name, back(numbers))));
+            }
         }
         let mut all: Results = vec![
             ("output", back(output)),

@@ -8,7 +8,9 @@ use super::problem::{
     assert_same, of_name,
 };
 use crate::plan::Split;
-use crate::{Activation, Activations, InstructionSet, Keep, LayerNorm, Sizes, Stream, StreamCell};
+use crate::{
+    Activation, Activations, InstructionSet, Keep, LayerNorm, Sizes, Stream, StreamCell, Wanted,
+};
 
 /// What can be chosen of each of [`variant`]'s choices, and of the steps that rows have, the
 /// direction and the sizes.
@@ -55,7 +57,8 @@ fn problem(choices: &[usize]) -> Problem {
         _ => Steps::holes(sizes),
     };
     let number: usize = choices.iter().sum();
-    Problem::of(sizes, number % 2 == 1, number % 3 > 0, valid, variant)
+    let (reverse, batch_first) = (number % 2 == 1, !number.is_multiple_of(3));
+    Problem::of(sizes, reverse, batch_first, valid, variant)
 }
 
 /// Choices among so many levels each, such that any two levels of any two choices occur together.
@@ -161,6 +164,60 @@ fn results_do_not_depend_on_how_the_work_is_divided() {
                         }
                     });
                 }
+            }
+        }
+    }
+}
+
+/// Gradients that nobody wants are not there, and change no others.
+#[test]
+fn only_what_is_wanted() {
+    let none = Wanted {
+        x: false,
+        weight_ih: false,
+        weight_hh: false,
+        weight_hr: false,
+        bias: false,
+        peephole: false,
+        layer_norm: false,
+        h0: false,
+        c0: false,
+    };
+    let some = [
+        Wanted { x: true, ..none },
+        Wanted {
+            weight_hr: true,
+            h0: true,
+            ..none
+        },
+        Wanted {
+            weight_hh: true,
+            peephole: true,
+            ..none
+        },
+        Wanted {
+            bias: true,
+            layer_norm: true,
+            c0: true,
+            ..none
+        },
+    ];
+    for layer_norm in [0, 1] {
+        let mut problem = problem(&[1, 1, 0, 0, 0, layer_norm, 1, 1, 1, 2, 0]);
+        for keep in [Keep::Everything, Keep::Boundaries] {
+            let set = InstructionSet::chosen().unwrap();
+            let run = |problem: &Problem| problem.run_f32(|plan| plan.with_segment(3), set, keep);
+            problem.wanted = Problem::ALL;
+            let all = run(&problem);
+            for wanted in some {
+                problem.wanted = wanted;
+                let found = run(&problem);
+                assert!(found.len() < all.len());
+                let expected = found
+                    .iter()
+                    .map(|&(name, _)| (name, of_name(&all, name).to_vec()))
+                    .collect();
+                assert_same(&format!("{wanted:?}"), &found, &expected);
             }
         }
     }
