@@ -182,7 +182,7 @@ impl ScratchLstmCell {
         let Some(initial) = &self.initial else {
             let options = (&self.weight_hh.device(), self.weight_hh.val().dtype());
             return LstmState {
-                hidden: Tensor::zeros([batch, d_state], options.clone()),
+                hidden: Tensor::zeros([batch, d_state], options),
                 cell: Tensor::zeros([batch, d_hidden], options),
             };
         };
