@@ -17,7 +17,7 @@ use crate::real::Real;
 use crate::rows::{RowStepBack, known, store_deltas};
 use crate::sums::{RowSumPointers, RowSums};
 use crate::tile::{
-    Epilogue, PANEL, Packed, PackedSizes, Product, Rows, StoreRows, load, load_first, multiply,
+    Epilogue, PANEL, Packed, PackedSizes, RowProduct, Rows, StoreRows, load, load_first, multiply,
     share, store, write_product,
 };
 use crate::weights::{LEFT_ROW, Projected, WeightGradients, WeightSums};
@@ -640,7 +640,7 @@ impl<T: Real> WithSimd for RowStepsBack<'_, T> {
                 let d_hidden = room.d_hidden.add(step * room.of_step);
                 write_product(
                     simd,
-                    Product {
+                    RowProduct {
                         rows: rows.clone(),
                         panels: panels.clone(),
                         depth: if segment.is_end(step) { 0 } else { gates_row },
@@ -666,7 +666,7 @@ impl<T: Real> WithSimd for RowStepsBack<'_, T> {
                 if let Some(weight_hr) = &backward.weight_hr {
                     write_product(
                         simd,
-                        Product {
+                        RowProduct {
                             rows: rows.clone(),
                             panels: 0..weight_hr.panels().count(),
                             depth: layout.d_output,
@@ -891,7 +891,7 @@ impl<T: Real> WithSimd for ToHidden<'_, T> {
         unsafe {
             write_product(
                 simd,
-                Product {
+                RowProduct {
                     rows: 0..batch,
                     panels: 0..weight_hh.panels().count(),
                     depth: gates_row,

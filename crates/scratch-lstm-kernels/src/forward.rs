@@ -15,8 +15,8 @@ use crate::plan::{Keep, Plan, Split};
 use crate::real::Real;
 use crate::rows::{NormedInput, RowStep};
 use crate::tile::{
-    Epilogue, PANEL, Packed, PackedSizes, Product, Rows, load, multiply, share, store, store_first,
-    write_product,
+    Epilogue, PANEL, Packed, PackedSizes, RowProduct, Rows, load, multiply, share, store,
+    store_first, write_product,
 };
 
 /// More than any instruction set fills a row of states up with.
@@ -720,7 +720,7 @@ impl<T: Real> WithSimd for RowSteps<'_, T> {
                 let sums = kept.map_or(room.sums, |kept| kept.hidden);
                 write_product(
                     simd,
-                    Product {
+                    RowProduct {
                         rows: rows.clone(),
                         panels: panels.clone(),
                         depth: layout.d_output,
@@ -755,7 +755,7 @@ impl<T: Real> WithSimd for RowSteps<'_, T> {
                     let to = segment.hidden_after(step);
                     write_product(
                         simd,
-                        Product {
+                        RowProduct {
                             rows: rows.clone(),
                             panels: 0..weight_hr.panels().count(),
                             depth: layout.d_hidden,

@@ -14,7 +14,7 @@ use crate::tile::{load, load_first};
 
 /// What a cell has besides the four gates; nothing by default.
 ///
-/// `docs/lstm.md` has the equations.
+/// `docs/backward.md` has the equations.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cell<'a, T> {
     /// The projection from what the cell shows to the hidden state, `[P, H]`.
@@ -24,18 +24,19 @@ pub struct Cell<'a, T> {
     /// The forget gate is 1 minus the input gate: its block of weights, bias, gains and peepholes
     /// has no influence, and its gradients are 0.
     pub coupled: bool,
-    /// Gates are kept within ± this before their activations.
+    /// Gates are kept within ± this, which is above 0, before their activations.
     pub clip_gates: Option<T>,
-    /// The cell state is kept within ± this.
+    /// The cell state is kept within ± this, which is above 0.
     pub clip_cell: Option<T>,
     /// Layer normalization of the gates and of what is shown of the cell state.
     pub layer_norm: Option<LayerNorm<'a, T>>,
     /// What the hidden state is multiplied with where it enters the gates, the same at all steps,
     /// `[B, P]`.
     pub hidden_mask: Option<&'a [T]>,
-    /// How much of the old hidden state is kept at each step, 0 to 1, `[B, T, P]`.
+    /// How much of the old hidden state is kept at each step, 0 to 1, `[B, T, P]`. A rate that is the
+    /// same at all steps of all rows is a series with no distance between them.
     pub zoneout_hidden: Option<Series<'a, T>>,
-    /// How much of the old cell state is kept at each step, 0 to 1, `[B, T, H]`.
+    /// How much of the old cell state is kept at each step, 0 to 1, `[B, T, H]`, as above.
     pub zoneout_cell: Option<Series<'a, T>>,
 }
 
@@ -184,6 +185,10 @@ pub(crate) struct Norm<T> {
 
 impl<'a, T: Real> Options<'a, T> {
     /// Of a cell whose sizes were checked, and `bias [4H]`.
+    ///
+    /// # Panics
+    ///
+    /// If a bound is not above 0.
     pub(crate) fn new(cell: &Cell<'a, T>, bias: &[T], layout: Layout, set: InstructionSet) -> Self {
         let Layout {
             lanes,
@@ -193,6 +198,9 @@ impl<'a, T: Real> Options<'a, T> {
             ..
         } = layout;
         let state = |numbers: &[T]| fill_up(lanes, d_hidden, numbers);
+        for bound in [cell.clip_gates, cell.clip_cell].into_iter().flatten() {
+            assert!(bound.wide() > 0.0, "a bound above 0, found {bound:?}");
+        }
         Self {
             is_plain: cell.is_plain(),
             is_projected: cell.weight_hr.is_some(),

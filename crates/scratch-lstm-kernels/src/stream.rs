@@ -14,7 +14,7 @@ use crate::options::{Cell, LayerNorm, Options, check_weights};
 use crate::rows::{NormedInput, RowStep};
 use crate::simd::InstructionSet;
 use crate::tile::{
-    PANEL, Packed, PackedSizes, Product, Rows, load, store, sum_tile, write_product,
+    PANEL, Packed, PackedSizes, RowProduct, Rows, load, store, sum_tile, write_product,
 };
 
 /// What a cell has besides the four gates; nothing by default. As [`Cell`], without what there is in
@@ -354,7 +354,7 @@ impl WithSimd for StepOfRow<'_> {
                 Some(weight_hr) => {
                     write_product(
                         simd,
-                        Product {
+                        RowProduct {
                             rows: 0..1,
                             panels: 0..weight_hr.panels().count(),
                             depth: layout.d_hidden,

@@ -354,7 +354,7 @@ unsafe fn walk_rows<T: Real, S: Simd, const N: usize>(
 }
 
 /// A product of rows that lie side by side, to rows that do.
-pub(crate) struct Product<'a, T> {
+pub(crate) struct RowProduct<'a, T> {
     pub(crate) rows: Range<usize>,
     pub(crate) panels: Range<usize>,
     pub(crate) depth: usize,
@@ -378,11 +378,11 @@ pub(crate) struct Product<'a, T> {
 ///
 /// As [`multiply`], and there must be room for the rows of the result.
 #[inline(never)]
-pub(crate) unsafe fn write_product<T: Real, S: Simd>(simd: S, product: Product<'_, T>) {
+pub(crate) unsafe fn write_product<T: Real, S: Simd>(simd: S, product: RowProduct<'_, T>) {
     simd.vectorize(product);
 }
 
-impl<T: Real> WithSimd for Product<'_, T> {
+impl<T: Real> WithSimd for RowProduct<'_, T> {
     type Output = ();
 
     #[inline(always)]

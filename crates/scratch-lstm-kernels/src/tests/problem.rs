@@ -220,7 +220,7 @@ impl Problem {
 
     /// The sum of the results, each times its gradient.
     pub(super) fn loss(&self) -> f64 {
-        let results = self.solve();
+        let (results, _) = self.walk();
         [
             ("output", &self.d_output),
             ("hidden", &self.d_hidden),
@@ -235,14 +235,10 @@ impl Problem {
     pub(super) fn solve(&self) -> Results {
         let Sizes {
             batch,
-            steps,
-            d_input,
             d_hidden,
             d_output,
+            ..
         } = self.sizes;
-        let mut output = vec![0.0; batch * steps * d_output];
-        let mut final_hidden = vec![0.0; batch * d_output];
-        let mut final_cell = vec![0.0; batch * d_hidden];
         let mut d = Sums {
             x: vec![0.0; self.x.len()],
             weight_ih: vec![0.0; self.weight_ih.len()],
@@ -257,11 +253,54 @@ impl Problem {
         };
         let mut d_h0 = vec![0.0; batch * d_output];
         let mut d_c0 = vec![0.0; batch * d_hidden];
-        for row in 0..batch {
+        let (mut results, tapes) = self.walk();
+        for (row, tape) in tapes.into_iter().enumerate() {
             let of_hidden = row * d_output..(row + 1) * d_output;
             let of_cell = row * d_hidden..(row + 1) * d_hidden;
-            let mut hidden = self.h0[of_hidden.clone()].to_vec();
-            let mut cell = self.c0[of_cell.clone()].to_vec();
+            let mut dh = self.d_hidden[of_hidden.clone()].to_vec();
+            let mut dc = self.d_cell[of_cell.clone()].to_vec();
+            for (time, step) in tape.into_iter().rev() {
+                let shown = &self.d_output[self.place(row, time, d_output)..][..d_output];
+                for (dh, shown) in dh.iter_mut().zip(shown) {
+                    *dh += shown;
+                }
+                (dh, dc) = self.step_back(row, time, &step, &dh, &dc, &mut d);
+            }
+            d_h0[of_hidden].copy_from_slice(&dh);
+            d_c0[of_cell].copy_from_slice(&dc);
+        }
+        results.extend([
+            ("d_x", d.x),
+            ("d_weight_ih", d.weight_ih),
+            ("d_weight_hh", d.weight_hh),
+            ("d_bias", d.bias),
+            ("d_h0", d_h0),
+            ("d_c0", d_c0),
+            ("d_weight_hr", d.weight_hr),
+            ("d_peephole", d.peephole),
+            ("d_gain_input", d.gain_input),
+            ("d_gain_hidden", d.gain_hidden),
+            ("d_gain_cell", d.gain_cell),
+            ("d_gain_cell_bias", d.gain_cell_bias),
+        ]);
+        results
+    }
+
+    /// Forward: the results, and for each row its steps with their times.
+    fn walk(&self) -> (Results, Vec<Vec<(usize, Taped)>>) {
+        let Sizes {
+            batch,
+            steps,
+            d_hidden,
+            d_output,
+            ..
+        } = self.sizes;
+        let mut output = vec![0.0; batch * steps * d_output];
+        let (mut final_hidden, mut final_cell) = (Vec::new(), Vec::new());
+        let mut tapes = Vec::new();
+        for row in 0..batch {
+            let mut hidden = self.h0[row * d_output..(row + 1) * d_output].to_vec();
+            let mut cell = self.c0[row * d_hidden..(row + 1) * d_hidden].to_vec();
             let mut times: Vec<usize> = (0..steps)
                 .filter(|&time| self.is_valid(time, row))
                 .collect();
@@ -276,39 +315,16 @@ impl Problem {
                 output[self.place(row, time, d_output)..][..d_output].copy_from_slice(&hidden);
                 tape.push((time, step));
             }
-            final_hidden[of_hidden.clone()].copy_from_slice(&hidden);
-            final_cell[of_cell.clone()].copy_from_slice(&cell);
-
-            let mut dh = self.d_hidden[of_hidden.clone()].to_vec();
-            let mut dc = self.d_cell[of_cell.clone()].to_vec();
-            for (time, step) in tape.into_iter().rev() {
-                let shown = &self.d_output[self.place(row, time, d_output)..][..d_output];
-                for (dh, shown) in dh.iter_mut().zip(shown) {
-                    *dh += shown;
-                }
-                (dh, dc) = self.step_back(row, time, &step, &dh, &dc, &mut d);
-            }
-            d_h0[of_hidden].copy_from_slice(&dh);
-            d_c0[of_cell].copy_from_slice(&dc);
+            final_hidden.extend(hidden);
+            final_cell.extend(cell);
+            tapes.push(tape);
         }
-        assert_eq!(d.x.len(), batch * steps * d_input);
-        vec![
+        let results = vec![
             ("output", output),
             ("hidden", final_hidden),
             ("cell", final_cell),
-            ("d_x", d.x),
-            ("d_weight_ih", d.weight_ih),
-            ("d_weight_hh", d.weight_hh),
-            ("d_bias", d.bias),
-            ("d_h0", d_h0),
-            ("d_c0", d_c0),
-            ("d_weight_hr", d.weight_hr),
-            ("d_peephole", d.peephole),
-            ("d_gain_input", d.gain_input),
-            ("d_gain_hidden", d.gain_hidden),
-            ("d_gain_cell", d.gain_cell),
-            ("d_gain_cell_bias", d.gain_cell_bias),
-        ]
+        ];
+        (results, tapes)
     }
 
     /// One step of one row.

@@ -237,7 +237,7 @@ fn gradients_of_the_loops_are_those_of_their_results() {
                 (*name, numbers.len())
             };
             // All numbers of small tensors, some of large ones.
-            for place in (0..length).step_by(1 + length / 60) {
+            for place in (0..length).step_by(1 + length / 30) {
                 let mut loss_at = |difference: f64| {
                     problem.parameters()[index].1[place] += difference;
                     let loss = problem.loss();
@@ -368,6 +368,18 @@ fn another_width_of_the_output_needs_a_projection() {
 fn peepholes_that_do_not_fit_are_refused() {
     let mut problem = problem(&[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     problem.peephole.pop();
+    problem.run_f32(
+        |plan| plan,
+        InstructionSet::chosen().unwrap(),
+        Keep::Nothing,
+    );
+}
+
+#[test]
+#[should_panic(expected = "a bound above 0")]
+fn a_bound_of_nothing_is_refused() {
+    let mut problem = problem(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    problem.variant.clip_gates = Some(0.0);
     problem.run_f32(
         |plan| plan,
         InstructionSet::chosen().unwrap(),
