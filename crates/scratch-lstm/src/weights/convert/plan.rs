@@ -72,7 +72,8 @@ pub(super) fn plan(
     let mut mapped = Vec::new();
     for tensor in target.tensors(lstm, prefix)? {
         let taken = |source: &&SourceTensor| tensor.parts.contains(&(source.place, source.part));
-        let taken: Vec<&SourceTensor> = sources.iter().filter(taken).collect();
+        let mut taken: Vec<&SourceTensor> = sources.iter().filter(taken).collect();
+        taken.sort_by_key(|source| source.part);
         let mut changes = Vec::new();
         let mut when = |happens: bool, change: Change| {
             if happens {
