@@ -142,6 +142,22 @@ fn a_stack_of_keras_takes_a_prefix_for_each_layer() {
     assert_eq!(found[15].1, [44, 22]);
 }
 
+#[test]
+fn to_onnx_and_back() {
+    let scratch = with("keras/stacked.weights.h5", "model.weights.h5");
+    let layers = "--prefix lstm --prefix lstm_1";
+    let text = scratch.ok(&format!("convert model.weights.h5 model.onnx {layers}"));
+    assert!(text.stdout.contains("6 tensors written to model.onnx\n"));
+    let answer = scratch.json("convert model.onnx back.safetensors");
+    assert_eq!(answer["from_layout"], "ONNX");
+    assert_eq!(answer["lstm"]["num_layers"], 2);
+    scratch.ok(&format!(
+        "convert model.weights.h5 direct.safetensors {layers}"
+    ));
+    let direct = tensors(&scratch, "direct.safetensors");
+    assert_eq!(tensors(&scratch, "back.safetensors"), direct);
+}
+
 mod refused {
     use super::*;
 
@@ -213,6 +229,7 @@ mod refused {
             ("convert text.pt out.safetensors", "a state dict"),
             ("convert model.pt out.pt", "found .pt"),
             ("convert model.pt out", "found no ending"),
+            ("convert model.pt out.onnx --to-prefix lstm", "--to-prefix"),
             (
                 "convert model.pt out.safetensors --activation relu",
                 "--activation: expected weights of Keras",

@@ -15,7 +15,8 @@
 //! | LSTM nodes of an ONNX model | [`OnnxFile`], [`ScratchLstm::to_onnx`](crate::ScratchLstm::to_onnx) |
 //! | an LSTM in a PyTorch state dict | [`PytorchFile`], [`ScratchLstm::try_from_pytorch_file`](crate::ScratchLstm::try_from_pytorch_file) |
 //!
-//! Conversions of tensors are tensor operations: gradients flow through them.
+//! [`Conversion`] goes from any of these files to another. Conversions of tensors are tensor
+//! operations: gradients flow through them.
 
 mod burn_activation;
 mod burn_lstm;
