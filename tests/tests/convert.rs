@@ -126,6 +126,107 @@ fn element_types_stay() {
     assert_eq!(changes, (vec![Change::Transposed, Change::Converted], 1));
 }
 
+mod by_way_of_onnx {
+    use super::*;
+    use scratch_lstm::weights::{KerasOptions, OnnxFile, OnnxOptions, keras_activation};
+
+    /// An ONNX model of layers in a file of Keras's.
+    fn from_keras(name: &str, prefixes: &[&str], keras: KerasOptions) -> (Conversion, TempDir) {
+        let file = WeightsFile::open(Golden::keras_path(name)).unwrap();
+        let options = ConvertOptions {
+            prefixes: prefixes.iter().map(ToString::to_string).collect(),
+            to_prefix: String::new(),
+            keras,
+        };
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("model.onnx");
+        let target = TargetKind::of_path(&path).unwrap();
+        let conversion = Conversion::new(&file, target, &options, &device()).unwrap();
+        conversion.save(&path).unwrap();
+        (conversion, folder)
+    }
+
+    fn changes(conversion: &Conversion, name: &str) -> (Vec<Change>, Vec<usize>, usize) {
+        let tensor = conversion.tensors.iter().find(|one| one.to.name == name);
+        let tensor = tensor.unwrap_or_else(|| panic!("{name} in {:?}", conversion.tensors));
+        let shape = tensor.to.shape.clone();
+        (tensor.changes.clone(), shape, tensor.from.len())
+    }
+
+    #[test]
+    fn the_weights_stay() {
+        use Change::{
+            BiasesSummed, DirectionsJoined, DirectionsSplit, GatesReordered, Transposed, Zeros,
+        };
+        let prefixes = ["bidirectional", "bidirectional_1"];
+        let keras = KerasOptions::default();
+        let (to_onnx, folder) = from_keras("bidirectional.weights.h5", &prefixes, keras);
+        let joined = vec![Transposed, GatesReordered, DirectionsJoined];
+        assert_eq!(
+            changes(&to_onnx, "layers.1.W"),
+            (joined, vec![2, 44, 22], 2)
+        );
+        let joined = vec![GatesReordered, DirectionsJoined];
+        assert_eq!(changes(&to_onnx, "layers.0.B"), (joined, vec![2, 88], 2));
+
+        let path = folder.path().join("model.onnx");
+        let (back, lstm) = converted(&path, &[]);
+        assert_eq!(back.prefixes, ["layers.0"]);
+        let path = Golden::keras_path("bidirectional.weights.h5");
+        let (_, expected) = converted(&path, &prefixes);
+        let numbers = |lstm: &ScratchLstm| lstm.to_pytorch("").unwrap();
+        assert_eq!(numbers(&lstm), numbers(&expected));
+        let changes = |name| changes_of(&back, name);
+        let split = vec![GatesReordered, DirectionsSplit];
+        assert_eq!(changes("weight_hh_l1_reverse"), (split, 1));
+        let summed = vec![GatesReordered, DirectionsSplit, BiasesSummed];
+        assert_eq!(changes("bias_ih_l0"), (summed, 1));
+        assert_eq!(changes("bias_hh_l0"), (vec![Zeros], 0));
+    }
+
+    #[test]
+    fn activations_come_along() {
+        let keras = KerasOptions {
+            recurrent_activation: keras_activation("hard_sigmoid").unwrap(),
+            ..KerasOptions::default()
+        };
+        let (_, folder) = from_keras("hard_sigmoid.weights.h5", &[], keras);
+        let file = OnnxFile::open(folder.path().join("model.onnx")).unwrap();
+        let lstm = file.lstm(None, &OnnxOptions::default(), &device()).unwrap();
+        let golden = Golden::keras("hard_sigmoid");
+        let read = |name: &str| golden.tensor::<3>(name, &device(), DType::F32);
+        let state = LstmState {
+            hidden: read("h_0"),
+            cell: read("c_0"),
+        };
+        let (output, _) = lstm.forward(read("input"), Some(state));
+        let tolerance = Tolerance::of(DType::F32);
+        assert_close("output", output, golden.values("output"), tolerance);
+    }
+
+    #[test]
+    fn a_model_is_one_lstm_alone() {
+        let file = WeightsFile::open(Golden::keras_path("single.weights.h5")).unwrap();
+        let conversion = Conversion::new(&file, TargetKind::Onnx, &options(&[]), &device());
+        assert_eq!(
+            conversion.unwrap_err().to_string(),
+            "to_prefix: expected none for an ONNX model, which is one LSTM alone, found \
+             encoder.lstm"
+        );
+    }
+
+    #[test]
+    fn what_onnx_has_not_is_named() {
+        let file = WeightsFile::open(Golden::path("lstm_projected")).unwrap();
+        let options = ConvertOptions {
+            prefixes: vec![String::new()],
+            ..ConvertOptions::default()
+        };
+        let error = Conversion::new(&file, TargetKind::Onnx, &options, &device()).unwrap_err();
+        assert!(error.to_string().contains("d_proj = 4"), "{error}");
+    }
+}
+
 mod from_burn {
     use super::*;
 

@@ -19,7 +19,7 @@ use crate::output::{self, Output};
 pub fn run(args: &ConvertArgs, output: Output) -> Result<(), Failure> {
     let (from, to) = (&args.from, &args.to);
     let target = TargetKind::of_path(to).map_err(|error| {
-        let help = "end the name in .safetensors, which PyTorch reads with safetensors.torch";
+        let help = "for PyTorch end the name in .safetensors, which its safetensors.torch reads";
         Failure::input(error.to_string(), help)
     })?;
     if to.exists() && !args.force && !args.dry_run {
@@ -216,10 +216,12 @@ fn failed(error: &WeightsError) -> Failure {
         WeightsError::Inexpressible { .. } => {
             "write it to a kind of file that has these, or train it without them"
         }
+        WeightsError::Unsupported { .. } => "choose another LSTM with --prefix",
+        WeightsError::Setting { name, .. } if name == "to_prefix" => "leave out --to-prefix",
         WeightsError::Io { .. } => "check the path and its permissions",
         WeightsError::File { .. } => {
-            "name a whole file of weights: what torch.save, safetensors or Keras's save_weights \
-             have written"
+            "name a whole file of weights: what torch.save, safetensors, Keras's save_weights or \
+             an export to ONNX have written"
         }
         _ => "choose other layers with --prefix, or save the model again",
     };

@@ -1,4 +1,4 @@
-//! Weights in other layouts, to and from [`CellWeights`].
+//! Weights in other layouts, to and from [`CellWeights`](crate::CellWeights).
 //!
 //! The one layout inside is PyTorch's with its two biases summed: `weight_ih [4H, D]`,
 //! `weight_hh [4H, H]`, `bias [4H]`, gates input, forget, cell, output. Every other layout is a
@@ -10,12 +10,13 @@
 //! | one matrix a gate on the concatenation of `h` and `x` (textbooks) | [`ConcatWeights`] |
 //! | PyTorch's, with two biases | [`TwoBiasWeights`] |
 //! | eight linear layers | [`EightLinears`] |
-//! | burn's own LSTMs | [`CellWeights::try_from_burn`], [`ScratchLstm::try_from_burn`](crate::ScratchLstm::try_from_burn) |
+//! | burn's own LSTMs | [`CellWeights::try_from_burn`](crate::CellWeights::try_from_burn), [`ScratchLstm::try_from_burn`](crate::ScratchLstm::try_from_burn) |
 //! | LSTM layers in a file of Keras's weights | [`KerasFile`] |
 //! | LSTM nodes of an ONNX model | [`OnnxFile`], [`ScratchLstm::to_onnx`](crate::ScratchLstm::to_onnx) |
 //! | an LSTM in a PyTorch state dict | [`PytorchFile`], [`ScratchLstm::try_from_pytorch_file`](crate::ScratchLstm::try_from_pytorch_file) |
 //!
-//! Conversions of tensors are tensor operations: gradients flow through them.
+//! [`Conversion`] goes from any of these files to another. Conversions of tensors are tensor
+//! operations: gradients flow through them.
 
 mod burn_activation;
 mod burn_lstm;

@@ -21,15 +21,16 @@ use crate::random::Key;
 
 use super::error::WeightsError;
 use super::keras::KerasOptions;
+use super::onnx::OnnxExport;
 use plan::plan;
 
 /// Which LSTM is converted, and what becomes of it.
 #[derive(Debug, Clone, Default)]
 pub struct ConvertOptions {
     /// Where the LSTM is in the source: none if there is only one; of Keras and burn the layers of a
-    /// stack, from the input upwards.
+    /// stack, from the input upwards; of ONNX the first node of a stack.
     pub prefixes: Vec<String>,
-    /// Where it comes to lie in the target.
+    /// Where it comes to lie in the target; nothing for an ONNX model.
     pub to_prefix: String,
     /// What Keras's weights do not say: the activations.
     pub keras: KerasOptions,
@@ -117,6 +118,7 @@ impl Conversion {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), WeightsError> {
         match self.target {
             TargetKind::Pytorch => self.lstm.save_pytorch_safetensors(path, &self.to_prefix),
+            TargetKind::Onnx => self.lstm.save_onnx(path, &OnnxExport::default()),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! What becomes of each tensor on its way from one file to another.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::lstm::ScratchLstm;
 use crate::weights::error::WeightsError;
-use crate::weights::names::Part;
+use crate::weights::names::{Part, Place};
 
-use super::source::{SourceTensor, WeightsFile};
+use super::source::{GateLayout, Role, SourceTensor, WeightsFile};
 use super::target::TargetKind;
 
 /// A tensor of a file.
@@ -39,6 +42,12 @@ pub enum Change {
     Transposed,
     /// Each gate had a tensor of its own.
     GatesJoined,
+    /// The gates lie in another order.
+    GatesReordered,
+    /// Each direction had a tensor of its own.
+    DirectionsJoined,
+    /// All directions were in one tensor.
+    DirectionsSplit,
     /// Two biases become one.
     BiasesSummed,
     /// Other element types.
@@ -53,6 +62,9 @@ impl Change {
         match self {
             Self::Transposed => "transposed",
             Self::GatesJoined => "gates joined",
+            Self::GatesReordered => "gates reordered",
+            Self::DirectionsJoined => "directions joined",
+            Self::DirectionsSplit => "directions split",
             Self::BiasesSummed => "biases summed",
             Self::Converted => "converted",
             Self::Zeros => "zeros",
@@ -68,30 +80,59 @@ pub(super) fn plan(
     target: TargetKind,
     prefix: &str,
 ) -> Result<(Vec<MappedTensor>, Vec<TensorSummary>), WeightsError> {
-    let summary = |source: &SourceTensor| file.summary(&source.name);
     let mut mapped = Vec::new();
     for tensor in target.tensors(lstm, prefix)? {
-        let taken = |source: &&SourceTensor| tensor.parts.contains(&(source.place, source.part));
-        let taken: Vec<&SourceTensor> = sources.iter().filter(taken).collect();
+        let taken = |source: &&SourceTensor| tensor.parts.contains(&(source.place, source.role));
+        let mut taken: Vec<&SourceTensor> = sources.iter().filter(taken).collect();
+        taken.sort_by_key(|source| source.role);
         let mut changes = Vec::new();
         let mut when = |happens: bool, change: Change| {
-            if happens {
+            if happens && !taken.is_empty() {
                 changes.push(change);
             }
         };
-        let is_matrix = tensor.shape.len() > 1;
+        let is_matrix = tensor.parts.iter().any(|(_, role)| role.is_matrix());
         when(is_matrix && file.is_transposed(), Change::Transposed);
-        let [on_input, on_hidden] = [Part::BiasIh, Part::BiasHh]
-            .map(|bias| taken.iter().filter(|source| source.part == bias).count());
-        let of_one = taken.len() - on_hidden.min(on_input);
-        when(of_one > 1, Change::GatesJoined);
-        when(on_input > 0 && on_hidden > 0, Change::BiasesSummed);
-        let dtypes = taken.iter().map(|source| format!("{:?}", source.dtype));
-        let is_converted = dtypes.into_iter().any(|dtype| dtype != tensor.dtype);
-        when(is_converted, Change::Converted);
-        when(taken.is_empty(), Change::Zeros);
+        // A projection has no gates.
+        let has_gates = |source: &&SourceTensor| source.role != Role::Part(Part::WeightHr);
+        let is_gated = taken.iter().any(has_gates);
+        match file.gates() {
+            GateLayout::Apart => when(is_gated, Change::GatesJoined),
+            GateLayout::Joined(order) => {
+                when(is_gated && order != target.order(), Change::GatesReordered);
+            }
+        }
+        let places = |name: &str| {
+            let named = sources.iter().filter(|source| source.name == name);
+            let places: BTreeSet<Place> = named.map(|source| source.place).collect();
+            places.len()
+        };
+        let written: BTreeSet<Place> = tensor.parts.iter().map(|(place, _)| *place).collect();
+        let read = taken.iter().map(|source| places(&source.name)).max();
+        match written.len().cmp(&read.unwrap_or(0)) {
+            Ordering::Greater => when(true, Change::DirectionsJoined),
+            Ordering::Less => when(true, Change::DirectionsSplit),
+            Ordering::Equal => {}
+        }
+        let biases: BTreeSet<Role> = taken
+            .iter()
+            .map(|source| source.role)
+            .filter(|role| role.is_bias())
+            .collect();
+        when(biases.len() > 1, Change::BiasesSummed);
+        let is_other = |source: &&SourceTensor| format!("{:?}", source.dtype) != tensor.dtype;
+        when(taken.iter().any(is_other), Change::Converted);
+        if taken.is_empty() {
+            changes.push(Change::Zeros);
+        }
+        let mut from: Vec<TensorSummary> = Vec::new();
+        for source in taken {
+            if from.iter().all(|one| one.name != source.name) {
+                from.push(file.summary(&source.name));
+            }
+        }
         mapped.push(MappedTensor {
-            from: taken.into_iter().map(summary).collect(),
+            from,
             to: TensorSummary {
                 name: tensor.name,
                 shape: tensor.shape,

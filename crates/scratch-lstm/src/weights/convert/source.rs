@@ -11,8 +11,11 @@ use crate::weights::file::{PytorchFile, open_regular};
 use crate::weights::hdf5;
 use crate::weights::keras::{KerasFile, KerasOptions};
 use crate::weights::names::{Part, Place, below, parse};
+use crate::weights::onnx::{OnnxFile, OnnxOptions};
+use crate::weights::order::GateOrder;
 use crate::weights::pytorch::PytorchOptions;
 use crate::weights::record::{self, RecordFile};
+use crate::weights::safetensors;
 
 use super::plan::TensorSummary;
 
@@ -25,6 +28,7 @@ enum Kind {
     Pytorch(PytorchFile),
     Keras(KerasFile),
     Burn(RecordFile),
+    Onnx(OnnxFile),
 }
 
 /// A tensor that an LSTM is read from.
@@ -32,7 +36,44 @@ pub(super) struct SourceTensor {
     pub(super) name: String,
     pub(super) dtype: DType,
     pub(super) place: Place,
-    pub(super) part: Part,
+    pub(super) role: Role,
+}
+
+/// What a tensor, or a part of it, is to a layer and direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    Part(Part),
+    Peephole,
+}
+
+impl Role {
+    pub(super) fn is_matrix(self) -> bool {
+        use Part::{WeightHh, WeightHr, WeightIh};
+        matches!(self, Self::Part(WeightIh | WeightHh | WeightHr))
+    }
+
+    pub(super) fn is_bias(self) -> bool {
+        matches!(self, Self::Part(part) if part.is_bias())
+    }
+}
+
+/// What a tensor of an ONNX node is, by ONNX's name of it.
+pub(super) fn onnx_roles(input: &str) -> &'static [Role] {
+    match input {
+        "W" => &[Role::Part(Part::WeightIh)],
+        "R" => &[Role::Part(Part::WeightHh)],
+        "B" => &[Role::Part(Part::BiasIh), Role::Part(Part::BiasHh)],
+        _ => &[Role::Peephole],
+    }
+}
+
+/// How the gates of a file lie side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GateLayout {
+    /// One block below or beside the other, in this order.
+    Joined(GateOrder),
+    /// Each in a tensor of its own.
+    Apart,
 }
 
 impl WeightsFile {
@@ -49,6 +90,8 @@ impl WeightsFile {
             Kind::Keras(KerasFile::open(path)?)
         } else if record::looks_like(&start) {
             Kind::Burn(RecordFile::open(path)?)
+        } else if is_onnx(path, &start) {
+            Kind::Onnx(OnnxFile::open(path)?)
         } else {
             Kind::Pytorch(PytorchFile::open(path)?)
         }))
@@ -60,6 +103,7 @@ impl WeightsFile {
             Kind::Pytorch(_) => "PyTorch",
             Kind::Keras(_) => "Keras",
             Kind::Burn(_) => "burn",
+            Kind::Onnx(_) => "ONNX",
         }
     }
 
@@ -69,6 +113,7 @@ impl WeightsFile {
             Kind::Pytorch(file) => file.path(),
             Kind::Keras(file) => file.path(),
             Kind::Burn(file) => file.path(),
+            Kind::Onnx(file) => file.path(),
         }
     }
 
@@ -78,10 +123,12 @@ impl WeightsFile {
             Kind::Pytorch(file) => file.names(),
             Kind::Keras(file) => file.names(),
             Kind::Burn(file) => file.names(),
+            Kind::Onnx(file) => file.tensors(),
         }
     }
 
-    /// The prefixes under which there is an LSTM, of Keras and burn a layer, sorted.
+    /// The prefixes under which there is an LSTM, sorted: of Keras and burn those of layers, of ONNX
+    /// the names of nodes in the order of the file.
     pub fn lstm_prefixes(&self) -> Vec<String> {
         match &self.0 {
             Kind::Pytorch(file) => file.lstm_prefixes(),
@@ -90,13 +137,14 @@ impl WeightsFile {
                 layers.map(|layer| layer.path).collect()
             }
             Kind::Burn(file) => file.lstm_prefixes(),
+            Kind::Onnx(file) => file.names(),
         }
     }
 
     /// The prefixes asked for, or else the only one there is.
     pub(super) fn choose(&self, asked: &[String]) -> Result<Vec<String>, WeightsError> {
-        // PyTorch's LSTMs are stacks already.
-        let is_stack = !matches!(self.0, Kind::Pytorch(_));
+        // PyTorch's LSTMs are stacks, and ONNX's nodes say themselves which they read.
+        let is_stack = matches!(self.0, Kind::Keras(_) | Kind::Burn(_));
         match asked {
             [] => {}
             [_] => return Ok(asked.to_vec()),
@@ -108,6 +156,10 @@ impl WeightsFile {
                     found: asked.join(", "),
                 });
             }
+        }
+        if let Kind::Onnx(file) = &self.0 {
+            let layers = file.layers(None, &OnnxOptions::default())?;
+            return Ok(layers.into_iter().take(1).map(|layer| layer.name).collect());
         }
         let found = self.lstm_prefixes();
         match found.len() {
@@ -141,7 +193,7 @@ impl WeightsFile {
                             name,
                             dtype,
                             place,
-                            part,
+                            role: Role::Part(part),
                         });
                     }
                 }
@@ -153,7 +205,7 @@ impl WeightsFile {
                             name: name.into(),
                             dtype: file.dtype(name)?,
                             place: Place { layer, reverse },
-                            part,
+                            role: Role::Part(part),
                         });
                     }
                 }
@@ -165,8 +217,27 @@ impl WeightsFile {
                             dtype: file.dtype(&name)?,
                             name,
                             place: Place { layer, reverse },
-                            part,
+                            role: Role::Part(part),
                         });
+                    }
+                }
+            }
+            Kind::Onnx(file) => {
+                let nodes = file.layers(Some(&prefixes[0]), &OnnxOptions::default())?;
+                for (layer, node) in nodes.iter().enumerate() {
+                    for tensor in file.node_tensors(&node.name)? {
+                        // All directions, and both biases, are in one tensor.
+                        for reverse in [false, true].into_iter().take(node.direction.count()) {
+                            let place = Place { layer, reverse };
+                            parts.extend(onnx_roles(tensor.input).iter().map(|&role| {
+                                SourceTensor {
+                                    name: tensor.name.clone(),
+                                    dtype: tensor.dtype,
+                                    place,
+                                    role,
+                                }
+                            }));
+                        }
                     }
                 }
             }
@@ -207,6 +278,14 @@ impl WeightsFile {
                 };
                 file.lstm(prefixes, &creation, key)
             }
+            Kind::Onnx(file) => {
+                let options = OnnxOptions {
+                    dtype,
+                    key: Some(key.clone()),
+                    ..OnnxOptions::default()
+                };
+                file.lstm(Some(&prefixes[0]), &options, device)
+            }
         }
     }
 
@@ -215,9 +294,26 @@ impl WeightsFile {
         matches!(self.0, Kind::Keras(_) | Kind::Burn(_))
     }
 
+    /// How the gates lie in the file.
+    pub(super) fn gates(&self) -> GateLayout {
+        match &self.0 {
+            Kind::Pytorch(_) | Kind::Keras(_) => GateLayout::Joined(GateOrder::IFGO),
+            Kind::Onnx(_) => GateLayout::Joined(GateOrder::IOFG),
+            Kind::Burn(_) => GateLayout::Apart,
+        }
+    }
+
     /// What the file says of a tensor that is in it.
     pub(super) fn summary(&self, name: &str) -> TensorSummary {
         let (shape, dtype) = match &self.0 {
+            Kind::Onnx(file) => {
+                let (shape, dtype) = file.tensor(name).unwrap_or_default();
+                return TensorSummary {
+                    name: name.into(),
+                    shape,
+                    dtype,
+                };
+            }
             Kind::Pytorch(file) => (file.shape(name), file.dtype(name)),
             Kind::Keras(file) => (file.shape(name), file.dtype(name)),
             Kind::Burn(file) => (file.shape(name), file.dtype(name)),
@@ -239,8 +335,19 @@ impl WeightsFile {
             Kind::Pytorch(_) => "weight_ih_l0",
             Kind::Keras(_) => "cell/vars/0",
             Kind::Burn(_) => "input_gate.input_transform.weight",
+            Kind::Onnx(_) => "W",
         }
     }
 }
 
-const EXPECTED: &str = "weights of PyTorch (.pt, .safetensors), Keras (.h5) or burn (.bpk)";
+const EXPECTED: &str =
+    "weights of PyTorch (.pt, .safetensors), Keras (.h5), burn (.bpk) or ONNX (.onnx)";
+
+/// Whether a file that begins so, or has this name, is meant to be an ONNX model: they have no sign
+/// of their own, but begin with the version of the format.
+fn is_onnx(path: &Path, start: &[u8]) -> bool {
+    let named = path
+        .extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
+    named || (start.first() == Some(&0x08) && !safetensors::looks_like(start))
+}

@@ -19,6 +19,7 @@ use super::activations::{self, Listed};
 use super::builder::{self, Builder, Size};
 use super::cells::to_node;
 use super::node::Input;
+use super::parts::tensor_name;
 use super::proto;
 use super::tensor::element_of;
 
@@ -278,7 +279,7 @@ impl Export<'_> {
         let mut inputs = vec![String::new(); Input::COUNT];
         inputs[0] = read.into();
         for (input, data) in to_node(&weights) {
-            let name = format!("layers.{layer}.{}", input.name());
+            let name = tensor_name(layer, input);
             self.floats(&name, &data)?;
             inputs[input as usize] = name;
         }

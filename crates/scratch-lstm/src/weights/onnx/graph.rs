@@ -135,6 +135,11 @@ impl Graph {
         }
     }
 
+    /// The names of the values that are constant.
+    pub(super) fn constants(&self) -> impl Iterator<Item = &str> {
+        self.constants.keys().map(String::as_str)
+    }
+
     /// The numbers of a value that is constant.
     pub(super) fn constant(&self, name: &str) -> Option<&proto::Tensor> {
         self.constants.get(name)

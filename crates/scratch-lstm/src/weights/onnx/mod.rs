@@ -7,7 +7,7 @@
 //! | `file.rs` | [`OnnxFile`]: reading, names |
 //! | `node.rs`, `activations.rs` | what an LSTM node says of itself |
 //! | `chain.rs`, `stack.rs` | nodes that read each other's outputs, and their settings as one |
-//! | `cells.rs` | the tensors of a node |
+//! | `cells.rs`, `parts.rs` | the tensors of a node; what they are called |
 //! | `export.rs`, `builder.rs` | an LSTM as a model |
 //!
 //! Files are not trusted: nothing is allocated because of a claim that exceeds the file, and no
@@ -21,6 +21,7 @@ mod export;
 mod file;
 mod graph;
 mod node;
+mod parts;
 mod proto;
 mod stack;
 mod tensor;
@@ -28,4 +29,5 @@ mod tensor;
 pub use export::OnnxExport;
 pub use file::OnnxFile;
 pub use node::{OnnxDirection, OnnxLstm, OnnxState};
+pub(super) use parts::layers;
 pub use stack::OnnxOptions;
