@@ -600,9 +600,15 @@ impl Problem {
         let hidden_mask = convert(&self.hidden_mask);
         let zoneout_hidden = convert(&self.zoneout_hidden);
         let zoneout_cell = convert(&self.zoneout_cell);
-        let series = |numbers, width: usize| {
+        let series = |numbers, width| {
             let [of_row, of_step] = distances(self.sizes, self.batch_first, width);
             Series::new(numbers, [batch, steps, width], of_row, of_step)
+        };
+        let zoneout = |zoneout, numbers, width| match zoneout {
+            Zoneout::None => None,
+            Zoneout::Masks => Some(series(numbers, width)),
+            // All rows and steps are the same one.
+            Zoneout::Rate(_) => Some(Series::new(numbers, [batch, steps, width], 0, 0)),
         };
         let inputs = Inputs {
             sizes: self.sizes,
@@ -635,10 +641,8 @@ impl Problem {
                     epsilon: to(EPSILON),
                 }),
                 hidden_mask: variant.hidden_mask.then_some(&hidden_mask),
-                zoneout_hidden: (variant.zoneout_hidden != Zoneout::None)
-                    .then(|| series(&zoneout_hidden, d_output)),
-                zoneout_cell: (variant.zoneout_cell != Zoneout::None)
-                    .then(|| series(&zoneout_cell, d_hidden)),
+                zoneout_hidden: zoneout(variant.zoneout_hidden, &zoneout_hidden, d_output),
+                zoneout_cell: zoneout(variant.zoneout_cell, &zoneout_cell, d_hidden),
             },
         };
         let mut output = vec![to(f64::NAN); batch * steps * d_output];
