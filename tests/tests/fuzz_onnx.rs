@@ -12,7 +12,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Tensor;
 use proptest::collection::vec;
@@ -50,8 +50,11 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One measurement at a time.
-static TURN: Mutex<()> = Mutex::new(());
+/// One test at a time: what another one allocates would be counted, too.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What a small file may need besides, names and messages among it.
 const SLACK: usize = 1 << 20;
@@ -397,7 +400,6 @@ fn read(path: &Path) -> Result<(), WeightsError> {
 }
 
 fn check(bytes: &[u8]) -> Result<(), WeightsError> {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = TempDir::new_in(scratch()).unwrap();
     let path = folder.path().join("model.onnx");
     std::fs::write(&path, bytes).unwrap();
@@ -424,6 +426,7 @@ fn scratch() -> std::path::PathBuf {
 
 #[test]
 fn seeds_are_read_and_written_as_they_are() {
+    let _turn = turn();
     assert!(SEEDS.len() > 30);
     for seed in SEEDS.iter() {
         let fields = parse(seed, &mut Vec::new()).unwrap();
@@ -436,6 +439,7 @@ fn seeds_are_read_and_written_as_they_are() {
 
 #[test]
 fn files_cut_short_anywhere() {
+    let _turn = turn();
     if is_gpu() {
         return;
     }
@@ -452,6 +456,7 @@ fn files_cut_short_anywhere() {
 /// Two bytes for each of a hundred thousand messages, and nodes of a few bytes that are different.
 #[test]
 fn many_small_messages_stay_small() {
+    let _turn = turn();
     let empty = [0x0a, 0x2a, 0x5a, 0x62].map(|field| [field, 0x00].repeat(100_000));
     let nodes = (0..100_000u32).flat_map(|number| {
         let name = format!("{number:06}").into_bytes();
@@ -478,6 +483,7 @@ proptest! {
         if is_gpu() {
             return Ok(());
         }
+        let _turn = turn();
         let mut bytes = SEEDS[seed.index(SEEDS.len())].clone();
         for mutation in &changes {
             bytes = mutation.apply(bytes);

@@ -27,7 +27,7 @@ impl OnnxFile {
         creation: &TensorCreationOptions,
     ) -> Result<Vec<CellWeights>, WeightsError> {
         let (directions, d_hidden) = (("K", layer.direction.count()), layer.d_hidden);
-        // `describe` has multiplied by more.
+        // The settings are valid: all of their parameters have been counted.
         let gates = ("4H", COUNT * d_hidden);
         let weight_ih = [directions, gates, ("D", layer.d_input)];
         let weight_ih = self.required(node, Input::Weights, weight_ih, creation)?;
@@ -109,7 +109,7 @@ impl OnnxFile {
         creation: &TensorCreationOptions,
     ) -> Result<Tensor<3>, WeightsError> {
         match self.constant(node, input)? {
-            Some(data) => float(input.name(), data, axes, creation),
+            Some(data) => float(&self.input_name(node, input), data, axes, creation),
             None => Ok(Tensor::zeros(axes.map(|(_, size)| size), creation.clone())),
         }
     }
@@ -138,7 +138,7 @@ impl OnnxFile {
             return Ok(None);
         }
         match self.constant(node, input)? {
-            Some(data) => float(input.name(), data, axes, creation).map(Some),
+            Some(data) => float(&self.input_name(node, input), data, axes, creation).map(Some),
             None => Err(self.not_constant(node, input)),
         }
     }

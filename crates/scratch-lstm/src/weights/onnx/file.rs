@@ -131,6 +131,11 @@ impl OnnxFile {
         format!("{}: the LSTM node \"{name}\"", self.path.display())
     }
 
+    /// How a message names an input of a node.
+    pub(super) fn input_name(&self, node: usize, input: Input) -> String {
+        format!("{}.{}", name_of(&self.graph.nodes[node]), input.name())
+    }
+
     /// The floats of an input that is in the file; `None` if the node has no such input, or one
     /// that is brought by a call or computed.
     pub(super) fn constant(
@@ -141,7 +146,7 @@ impl OnnxFile {
         let Some(value) = input.of(&self.graph.nodes[node]) else {
             return Ok(None);
         };
-        let name = format!("{} (\"{value}\")", input.name());
+        let name = self.input_name(node, input);
         let damaged = |found| WeightsError::File {
             path: self.path.clone(),
             expected: format!("to read {name}"),
