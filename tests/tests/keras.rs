@@ -358,6 +358,19 @@ mod errors {
     }
 
     #[test]
+    fn types_within_types_need_no_stack_of_the_callers() {
+        let open = || {
+            let file = open("deep_type.h5");
+            let error = file.data("layers/lstm/cell/vars/0").unwrap_err();
+            assert!(matches!(error, WeightsError::DType { .. }), "{error}");
+            assert!(error.to_string().len() < 300, "{error}");
+            assert!(file.lstm_layers().is_empty());
+        };
+        let thread = std::thread::Builder::new().stack_size(256 << 10);
+        thread.spawn(open).unwrap().join().unwrap();
+    }
+
+    #[test]
     fn a_file_cut_short_is_an_error() {
         let bytes = std::fs::read(Golden::keras_path("stacked.weights.h5")).unwrap();
         for length in (8..bytes.len()).step_by(97) {

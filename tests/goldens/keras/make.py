@@ -184,6 +184,16 @@ def other_floats(dtype):
     save(dtype, {"kernel": kernel, "recurrent_kernel": recurrent_kernel, "bias": bias}, {})
 
 
+def deep_type():
+    """An array of lists of lists of … 3000 times: nothing that Keras writes."""
+    deep = h5py.h5t.IEEE_F32LE
+    for _ in range(3000):
+        deep = h5py.h5t.vlen_create(deep)
+    with h5py.File(HERE / "deep_type.h5", "w") as file:
+        group = file.create_group("layers/lstm/cell/vars")
+        h5py.h5d.create(group.id, b"0", deep, h5py.h5s.create_simple((2,)))
+
+
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -201,6 +211,7 @@ def main():
         newest_format,
         lambda: other_floats("float16"),
         lambda: other_floats("bfloat16"),
+        deep_type,
     ]
     for seed, job in enumerate(jobs):  # a seed each: a new case at the end changes no other
         keras.backend.clear_session()

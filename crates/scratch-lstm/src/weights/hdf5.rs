@@ -1,7 +1,9 @@
 //! The container of HDF5 files, as far as Keras needs it: arrays in groups within groups.
 //!
 //! A crate knows the format. What the file claims is checked against the file's size before
-//! anything is allocated for it, and groups that hold themselves are not followed for ever.
+//! anything is allocated for it, and groups that hold themselves are not followed for ever. The
+//! crate reads types within types by recursion, as deep as the file says, which the format bounds:
+//! it runs on a stack that is deep enough.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -47,7 +49,7 @@ struct Kind {
 impl Container {
     /// Reads what a file of `size` bytes says of its arrays; the error is what was found instead.
     pub(super) fn open(file: File, size: u64) -> Result<Self, String> {
-        guarded(|| {
+        on_deep_stack(|| {
             let source = ReadSeekSource::new(file).map_err(|e| e.to_string())?;
             let file = hdf5_pure::File::from_source(source).map_err(|e| e.to_string())?;
             let mut walk = Walk {
@@ -89,7 +91,7 @@ impl Container {
     /// The values of an array in its element type; the error is what was found instead.
     pub(super) fn data(&self, path: &str, file_size: u64) -> Option<Result<TensorData, String>> {
         let array = self.arrays.get(path)?;
-        Some(guarded(|| self.read(path, array, file_size)))
+        Some(on_deep_stack(|| self.read(path, array, file_size)))
     }
 
     fn read(&self, path: &str, array: &Array, file_size: u64) -> Result<TensorData, String> {
@@ -222,14 +224,34 @@ fn kind(dataset: &Dataset, datatype: &Datatype) -> Result<Result<Kind, String>, 
         _ => None,
     };
     let name = || {
-        dataset
-            .dtype()
-            .map_or_else(|e| e.to_string(), |dtype| dtype.to_string())
+        let name = dataset.dtype().map(|dtype| dtype.to_string());
+        // Types within types have long names, and many arrays may have one type.
+        let name = name.unwrap_or_else(|error| error.to_string());
+        name.chars().take(MAX_NAME).collect::<String>()
     };
     Ok(found
         .map(|(dtype, big_endian)| Kind { dtype, big_endian })
         .ok_or_else(name))
 }
+
+/// Runs a reader on a stack of its own; should it panic, that is an error too.
+fn on_deep_stack<T: Send>(read: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, || guarded(read));
+        let thread = thread.map_err(|error| format!("no thread to read it with ({error})"))?;
+        let joined = thread.join();
+        joined.unwrap_or_else(|_| Err("something that the reader failed on".into()))
+    })
+}
+
+/// A type is at most 64 KiB, and a type within it at least 8 bytes: 8192 calls within each other,
+/// each of less than a kibibyte when optimized. Only what is used of it becomes memory.
+const STACK: usize = 64 << 20;
+
+/// The longest name of a type that is no float.
+const MAX_NAME: usize = 64;
 
 /// IEEE 754's half precision.
 const BINARY16: FloatingPointLayout = FloatingPointLayout {
