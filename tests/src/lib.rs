@@ -42,6 +42,7 @@
 //! The backend is that of the environment variable `SCRATCH_TEST_BACKEND`; see [`backend`].
 //! Numbers are compared by the tolerances in [`compare`] and nowhere else.
 
+pub mod allocations;
 pub mod backend;
 pub mod burn_lstm;
 pub mod compare;

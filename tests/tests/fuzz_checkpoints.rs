@@ -9,12 +9,10 @@
 //! A checkpoint with everything in it is the seed. Its files are mutated as bytes, as text, and as
 //! packs of tensors that are well-formed and wrong; what can be resumed is trained to the end.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use burn::tensor::{Bytes, DType, Shape};
@@ -22,6 +20,7 @@ use burn_pack::{Reader, Scalar, Tensor, Writer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use scratch_tests::allocations::{Counting, peak_of};
 use scratch_tests::runs::{everything, fit, model, trainer};
 use scratch_tests::toy::Toy;
 use scratch_tests::{device, is_gpu};
@@ -32,31 +31,6 @@ use scratch_train::{
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-
-/// The system's allocator, watching for the largest block and for all that is there.
-struct Counting;
-
-static PRESENT: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn allocated(bytes: usize) {
-    PEAK.fetch_max(PRESENT.fetch_add(bytes, Relaxed) + bytes, Relaxed);
-}
-
-// SAFETY: every call is passed on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        allocated(layout.size());
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        PRESENT.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -391,10 +365,7 @@ fn survives(files: &Files, has_valid_manifest: bool) -> Result<(), TrainError> {
     }
     let checkpoints = Checkpoints::new(folder.path()).with_disk(Arc::new(Nowhere));
     let size: usize = files.values().map(Vec::len).sum();
-    let before = PRESENT.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let resumed = read(&path, &checkpoints);
-    let peak = PEAK.load(Relaxed).saturating_sub(before);
+    let (resumed, peak) = peak_of(|| read(&path, &checkpoints));
     assert!(
         peak < TIMES * size + SLACK,
         "{peak} bytes for files of {size}"

@@ -9,9 +9,7 @@
 //! well-formed: other numbers, names and tensors, nodes that are missing or there twice. What can be
 //! imported is run.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Tensor;
@@ -19,33 +17,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use scratch_lstm::weights::{OnnxFile, OnnxOptions, WeightsError};
+use scratch_tests::allocations::{Counting, peak_of};
 use scratch_tests::{device, is_gpu};
 use tempfile::TempDir;
-
-/// The system's allocator, watching for the largest block and for all that is there.
-struct Counting;
-
-static PRESENT: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn allocated(bytes: usize) {
-    PEAK.fetch_max(PRESENT.fetch_add(bytes, Relaxed) + bytes, Relaxed);
-}
-
-// SAFETY: every call is passed on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        allocated(layout.size());
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        PRESENT.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -403,10 +377,7 @@ fn check(bytes: &[u8]) -> Result<(), WeightsError> {
     let folder = TempDir::new_in(scratch()).unwrap();
     let path = folder.path().join("model.onnx");
     std::fs::write(&path, bytes).unwrap();
-    let before = PRESENT.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let outcome = read(&path);
-    let peak = PEAK.load(Relaxed).saturating_sub(before);
+    let (outcome, peak) = peak_of(|| read(&path));
     let size = bytes.len();
     assert!(
         peak < TIMES * size + SLACK,

@@ -9,10 +9,8 @@
 //! in ONNX models is `fuzz_onnx`'s. They are mutated as bytes, most of all where they have structure; what can be opened is read as a whole,
 //! and every LSTM in it is converted.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use proptest::collection::vec;
@@ -21,29 +19,8 @@ use proptest::sample::Index;
 use scratch_lstm::weights::{
     Conversion, ConvertOptions, KerasFile, PytorchFile, TargetKind, WeightsError, WeightsFile,
 };
+use scratch_tests::allocations::{Counting, peak_of};
 use scratch_tests::{device, is_gpu};
-
-/// The system's allocator, watching for the most that is there at once.
-struct Counting;
-
-static PRESENT: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let present = PRESENT.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(present, Relaxed);
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        PRESENT.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -200,10 +177,7 @@ fn survives(bytes: &[u8]) -> Result<(), WeightsError> {
     let folder = tempfile::TempDir::new_in(scratch()).unwrap();
     let path = folder.path().join("weights");
     fs::write(&path, bytes).unwrap();
-    let before = PRESENT.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let result = read(&path);
-    let peak = PEAK.load(Relaxed).saturating_sub(before);
+    let (result, peak) = peak_of(|| read(&path));
     assert!(
         peak < TIMES * bytes.len() + SLACK,
         "{peak} bytes for a file of {}",
