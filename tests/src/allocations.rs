@@ -10,6 +10,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::backend::is_gpu;
+
 /// The system's allocator, watching for the most that is there at once.
 pub struct Counting;
 
@@ -32,11 +34,17 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What `run` returns, and the bytes that were there at most meanwhile, beyond those before it: of
-/// all threads, so that one measurement is made at a time.
-pub fn peak_of<T>(run: impl FnOnce() -> T) -> (T, usize) {
+/// What `run` returns; it may have `limit` bytes at once, beyond those that were there before. All
+/// threads are counted, so that one measurement is made at a time, and so is a GPU's driver with
+/// the kernels that it compiles: the limit is of backends on the processor.
+pub fn within<T>(limit: usize, run: impl FnOnce() -> T) -> T {
     let before = PRESENT.load(Relaxed);
     PEAK.store(before, Relaxed);
     let result = run();
-    (result, PEAK.load(Relaxed).saturating_sub(before))
+    let peak = PEAK.load(Relaxed).saturating_sub(before);
+    assert!(
+        is_gpu() || peak < limit,
+        "{peak} bytes where {limit} are allowed"
+    );
+    result
 }

@@ -20,7 +20,7 @@ use burn_pack::{Reader, Scalar, Tensor, Writer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use scratch_tests::allocations::{Counting, peak_of};
+use scratch_tests::allocations::{Counting, within};
 use scratch_tests::runs::{everything, fit, model, trainer};
 use scratch_tests::toy::Toy;
 use scratch_tests::{device, is_gpu};
@@ -365,12 +365,7 @@ fn survives(files: &Files, has_valid_manifest: bool) -> Result<(), TrainError> {
     }
     let checkpoints = Checkpoints::new(folder.path()).with_disk(Arc::new(Nowhere));
     let size: usize = files.values().map(Vec::len).sum();
-    let (resumed, peak) = peak_of(|| read(&path, &checkpoints));
-    assert!(
-        peak < TIMES * size + SLACK,
-        "{peak} bytes for files of {size}"
-    );
-    let mut trainer = resumed?;
+    let mut trainer = within(TIMES * size + SLACK, || read(&path, &checkpoints))?;
     fit(&mut trainer).map(drop)
 }
 

@@ -17,7 +17,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use scratch_lstm::weights::{OnnxFile, OnnxOptions, WeightsError};
-use scratch_tests::allocations::{Counting, peak_of};
+use scratch_tests::allocations::{Counting, within};
 use scratch_tests::{device, is_gpu};
 use tempfile::TempDir;
 
@@ -377,13 +377,7 @@ fn check(bytes: &[u8]) -> Result<(), WeightsError> {
     let folder = TempDir::new_in(scratch()).unwrap();
     let path = folder.path().join("model.onnx");
     std::fs::write(&path, bytes).unwrap();
-    let (outcome, peak) = peak_of(|| read(&path));
-    let size = bytes.len();
-    assert!(
-        peak < TIMES * size + SLACK,
-        "{peak} bytes for a file of {size}"
-    );
-    outcome
+    within(TIMES * bytes.len() + SLACK, || read(&path))
 }
 
 /// Memory where there is some to write to: the files are many and small.

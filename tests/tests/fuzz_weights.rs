@@ -19,7 +19,7 @@ use proptest::sample::Index;
 use scratch_lstm::weights::{
     Conversion, ConvertOptions, KerasFile, PytorchFile, TargetKind, WeightsError, WeightsFile,
 };
-use scratch_tests::allocations::{Counting, peak_of};
+use scratch_tests::allocations::{Counting, within};
 use scratch_tests::{device, is_gpu};
 
 #[global_allocator]
@@ -177,13 +177,7 @@ fn survives(bytes: &[u8]) -> Result<(), WeightsError> {
     let folder = tempfile::TempDir::new_in(scratch()).unwrap();
     let path = folder.path().join("weights");
     fs::write(&path, bytes).unwrap();
-    let (result, peak) = peak_of(|| read(&path));
-    assert!(
-        peak < TIMES * bytes.len() + SLACK,
-        "{peak} bytes for a file of {}",
-        bytes.len()
-    );
-    result
+    within(TIMES * bytes.len() + SLACK, || read(&path))
 }
 
 /// Memory where there is some to write to: the files are many and small.
