@@ -344,7 +344,7 @@ fn the_module_says_which_path_it_takes() {
     let fused = config.clone().with_path(PathChoice::Fused);
     assert_eq!(fused.init(&device().autodiff()).path().unwrap(), auto);
     match (&auto, is_gpu()) {
-        (Path::Fused(Kernels::Cpu(_)), false) | (Path::Fused(Kernels::TensorOperations), true) => {}
+        (Path::Fused(Kernels::Cpu(_)), false) | (Path::Fused(Kernels::Gpu(Some(_))), true) => {}
         other => panic!("{other:?}"),
     }
     let raw = config.with_path(PathChoice::Raw).init(&device());
@@ -363,8 +363,15 @@ fn fused_where_it_cannot_be_had_is_an_error() {
     let error = ForwardError::Fused {
         reason: reason.clone(),
     };
-    let path =
-        |choice: PathChoice| Path::of(choice, &device(), DType::Flex32, &CellConfig::default());
+    let path = |choice: PathChoice| {
+        Path::of(
+            choice,
+            &device(),
+            DType::Flex32,
+            &CellConfig::default(),
+            None,
+        )
+    };
     if is_gpu() {
         return;
     }

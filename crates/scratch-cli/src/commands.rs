@@ -14,9 +14,11 @@ use std::path::Path as FilePath;
 
 use burn::tensor::{DType, Device};
 use scratch_lstm::config::CellConfig;
+use scratch_lstm::fused::LayerSizes;
 use scratch_lstm::{Path, PathChoice};
 use scratch_train::Interrupt;
 use scratch_train::backend::{self, Backend, Chosen};
+use scratch_train::models::LstmSettings;
 use scratch_train::tasks::{Session, TaskError};
 use scratch_train::tensorboard::TensorBoard;
 
@@ -45,17 +47,22 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 fn choose_device(args: &DeviceArgs) -> Result<Device, Failure> {
     let chosen = backend::choose(args.backend)?;
     note(&describe(&chosen));
-    lstm_path(&chosen, &CellConfig::default())?;
+    lstm_path(&chosen, &CellConfig::default(), None)?;
     Ok(chosen.device)
 }
 
-/// The device to train on, and the lines that say which it is and why.
+/// The device to train on, and the lines that say which it is and why, and the way of an LSTM with
+/// these settings and so many units.
 fn choose_device_to_train(
     args: &DeviceArgs,
-    cell: &CellConfig,
+    (lstm, d_hidden): (&LstmSettings, usize),
 ) -> Result<(Device, Vec<String>), Failure> {
     let chosen = backend::choose(args.backend)?;
-    let path = lstm_path(&chosen, cell)?;
+    let sizes = LayerSizes {
+        d_hidden,
+        d_output: lstm.d_proj.unwrap_or(d_hidden),
+    };
+    let path = lstm_path(&chosen, &lstm.cell, Some(sizes))?;
     let mut lines = vec![describe(&chosen), format!("lstm: {path}")];
     if matches!(
         chosen.backend,
@@ -68,11 +75,15 @@ fn choose_device_to_train(
 }
 
 /// The way an LSTM with this cell takes on the device.
-fn lstm_path(chosen: &Chosen, cell: &CellConfig) -> Result<Path, Failure> {
-    Path::of(PathChoice::Auto, &chosen.device, DType::F32, cell).map_err(|error| {
+fn lstm_path(
+    chosen: &Chosen,
+    cell: &CellConfig,
+    sizes: Option<LayerSizes>,
+) -> Result<Path, Failure> {
+    Path::of(PathChoice::Auto, &chosen.device, DType::F32, cell, sizes).map_err(|error| {
         Failure::input(
             error.to_string(),
-            "unset SCRATCH_LSTM_INSTRUCTIONS: the best that the processor has is taken then",
+            "unset SCRATCH_LSTM_INSTRUCTIONS and SCRATCH_LSTM_GPU_RUNG: the best is taken then",
         )
     })
 }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::cell::CellWeights;
 use crate::config::CellConfig;
-use crate::fused::{Fused, Path, PathChoice};
+use crate::fused::{Fused, LayerSizes, Path, PathChoice};
 use crate::layer::{Direction, Passage};
 use crate::recurrence::Recurrence;
 use crate::reference;
@@ -57,8 +57,19 @@ pub fn lstm(
     let weights = CellWeights::new(weight_ih, weight_hh, sum_biases(bias_ih, bias_hh));
     let recurrence = Recurrence::of(weights, CellConfig::default());
     let (device, dtype) = (input.device(), input.dtype());
-    let path = Path::of(PathChoice::Auto, &device, dtype, &recurrence.cell)
-        .unwrap_or_else(|error| panic!("{error}"));
+    let d_hidden = recurrence.weights.d_hidden();
+    let sizes = LayerSizes {
+        d_hidden,
+        d_output: d_hidden,
+    };
+    let path = Path::of(
+        PathChoice::Auto,
+        &device,
+        dtype,
+        &recurrence.cell,
+        Some(sizes),
+    )
+    .unwrap_or_else(|error| panic!("{error}"));
     if path.is_fused() {
         let passage = Fused {
             batch_first: false,

@@ -226,7 +226,8 @@ impl ScratchLstm {
         };
 
         let choice = options.path.unwrap_or(config.path);
-        if Path::of(choice, &device, dtype, &config.cell)?.is_fused() {
+        let sizes = Some(config.layer_sizes());
+        if Path::of(choice, &device, dtype, &config.cell, sizes)?.is_fused() {
             let passage = Fused {
                 batch_first: config.batch_first,
                 valid,
@@ -267,10 +268,12 @@ impl ScratchLstm {
     /// # Errors
     ///
     /// If the configuration asks for the fused operation and it cannot be had, or the environment
-    /// asks for an instruction set that the processor has not.
+    /// asks for an instruction set or a rung that cannot be had.
     pub fn path(&self) -> Result<Path, ForwardError> {
         let (dtype, device) = self.kind();
-        Path::of(self.config.path, &device, dtype, &self.config.cell)
+        let config = &self.config;
+        let sizes = Some(config.layer_sizes());
+        Path::of(config.path, &device, dtype, &config.cell, sizes)
     }
 
     /// Runs over one sequence without a batch axis: `[T, D]` to `[T, K*H]`, state `[L*K, H]`.

@@ -33,7 +33,8 @@ pub struct Environment {
 impl Environment {
     /// That of this process on `device`.
     pub fn current(device: &Device) -> Self {
-        let lstm = Path::of(PathChoice::Auto, device, DType::F32, &CellConfig::default());
+        let cell = CellConfig::default();
+        let lstm = Path::of(PathChoice::Auto, device, DType::F32, &cell, None);
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
             program: program_hash().map(str::to_string),

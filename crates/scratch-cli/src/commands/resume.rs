@@ -1,6 +1,6 @@
 //! `scratch resume`.
 
-use scratch_lstm::config::CellConfig;
+use scratch_train::models::LstmSettings;
 use scratch_train::tasks::{Ended, Session, TaskError, classify, forecast, text};
 use scratch_train::{ResumeOptions, RunFolder, TrainingConfig};
 use serde::Serialize;
@@ -22,33 +22,40 @@ pub fn run(args: &ResumeArgs, output: Output) -> Result<(), Failure> {
     };
     let resumption = Resumption { args, run: &run };
     match task.as_str() {
-        forecast::TASK => resumption.go(
-            &run.config::<forecast::ForecastConfig>(forecast::TASK)?
-                .model
-                .lstm
-                .cell,
-            (forecast::LOSS, forecast::TARGETS),
-            |session| forecast::resume(&run, change, session),
-            |report| report.training.as_ref(),
-            output,
-        ),
-        text::TASK => resumption.go(
-            &run.config::<text::TextConfig>(text::TASK)?.model.lstm.cell,
-            (text::LOSS, text::TARGETS),
-            |session| text::resume(&run, change, session),
-            |report| report.training.as_ref(),
-            output,
-        ),
-        classify::TASK => resumption.go(
-            &run.config::<classify::ClassifyConfig>(classify::TASK)?
-                .model
-                .lstm
-                .cell,
-            (classify::LOSS, classify::TARGETS),
-            |session| classify::resume(&run, change, session),
-            |report| report.training.as_ref(),
-            output,
-        ),
+        forecast::TASK => {
+            let model = run
+                .config::<forecast::ForecastConfig>(forecast::TASK)?
+                .model;
+            resumption.go(
+                (&model.lstm, model.d_hidden),
+                (forecast::LOSS, forecast::TARGETS),
+                |session| forecast::resume(&run, change, session),
+                |report| report.training.as_ref(),
+                output,
+            )
+        }
+        text::TASK => {
+            let model = run.config::<text::TextConfig>(text::TASK)?.model;
+            resumption.go(
+                (&model.lstm, model.d_hidden),
+                (text::LOSS, text::TARGETS),
+                |session| text::resume(&run, change, session),
+                |report| report.training.as_ref(),
+                output,
+            )
+        }
+        classify::TASK => {
+            let model = run
+                .config::<classify::ClassifyConfig>(classify::TASK)?
+                .model;
+            resumption.go(
+                (&model.lstm, model.d_hidden),
+                (classify::LOSS, classify::TARGETS),
+                |session| classify::resume(&run, change, session),
+                |report| report.training.as_ref(),
+                output,
+            )
+        }
         other => Err(unknown_task(&run, other)),
     }
 }
@@ -62,14 +69,14 @@ struct Resumption<'a> {
 impl Resumption<'_> {
     fn go<R: Serialize + Summary>(
         &self,
-        cell: &CellConfig,
+        lstm: (&LstmSettings, usize),
         (loss, targets): (&str, &str),
         resume: impl FnOnce(Session<'_>) -> Result<R, TaskError>,
         ended: impl FnOnce(&R) -> Option<&Ended>,
         output: Output,
     ) -> Result<(), Failure> {
         let args = self.args;
-        let (device, lines) = choose_device_to_train(&args.device, cell)?;
+        let (device, lines) = choose_device_to_train(&args.device, lstm)?;
         let mut watch = Watch::new(&args.watch, loss, targets)?;
         for line in lines {
             watch = watch.with_heading(line);

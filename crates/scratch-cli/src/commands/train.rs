@@ -24,7 +24,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: forecast::TASK,
             loss: forecast::LOSS,
             targets: forecast::TARGETS,
-            lstm: |config: &forecast::ForecastConfig| &config.model.lstm,
+            lstm: |config: &forecast::ForecastConfig| (&config.model.lstm, config.model.d_hidden),
             config: config::forecast(&args)?,
             args: &args.run,
         }
@@ -33,7 +33,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: text::TASK,
             loss: text::LOSS,
             targets: text::TARGETS,
-            lstm: |config: &text::TextConfig| &config.model.lstm,
+            lstm: |config: &text::TextConfig| (&config.model.lstm, config.model.d_hidden),
             config: config::text(&args)?,
             args: &args.run,
         }
@@ -42,7 +42,7 @@ pub fn run(task: TrainTask, output: Output) -> Result<(), Failure> {
             task: classify::TASK,
             loss: classify::LOSS,
             targets: classify::TARGETS,
-            lstm: |config: &classify::ClassifyConfig| &config.model.lstm,
+            lstm: |config: &classify::ClassifyConfig| (&config.model.lstm, config.model.d_hidden),
             config: config::classify(&args)?,
             args: &args.run,
         }
@@ -56,7 +56,7 @@ struct Training<'a, C> {
     loss: &'static str,
     targets: &'static str,
     /// Where its settings have the LSTM's.
-    lstm: fn(&C) -> &LstmSettings,
+    lstm: fn(&C) -> (&LstmSettings, usize),
     config: C,
     args: &'a RunArgs,
 }
@@ -78,8 +78,8 @@ impl<C: Serialize> Training<'_, C> {
                 .map_err(|error| Failure::task(&error, Phase::Preparing))?;
             return self.suggest(&test, plot, output);
         }
-        let cell = &(self.lstm)(&self.config).cell;
-        let (device, lines) = choose_device_to_train(&args.device, cell)?;
+        let lstm = (self.lstm)(&self.config);
+        let (device, lines) = choose_device_to_train(&args.device, lstm)?;
         let folder = match &args.out {
             Some(folder) => folder.clone(),
             None => first_free(self.task),

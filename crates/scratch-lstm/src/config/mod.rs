@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
-use crate::fused::PathChoice;
+use crate::fused::{LayerSizes, PathChoice};
 use crate::gates;
 use crate::init::Initializer;
 
@@ -224,6 +224,14 @@ impl ScratchLstmConfig {
     /// Width of the hidden state: `P`, which is `H` without a projection.
     pub fn d_state(&self) -> usize {
         self.d_proj.unwrap_or(self.d_hidden)
+    }
+
+    /// Widths of each layer and direction.
+    pub fn layer_sizes(&self) -> LayerSizes {
+        LayerSizes {
+            d_hidden: self.d_hidden,
+            d_output: self.d_state(),
+        }
     }
 
     /// Width of the output, `K*P`.

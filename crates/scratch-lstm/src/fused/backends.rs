@@ -53,14 +53,48 @@ mod host {
     }
 }
 
-/// GPUs: the default bodies.
-#[cfg(any(feature = "wgpu-untuned", feature = "vulkan", feature = "cuda"))]
+/// GPUs: kernels where there are some for the cell, the default bodies otherwise. With kernel fusion
+/// burn's backend is one around this; see `fusion.rs`.
+#[cfg(feature = "cube")]
 mod cube {
-    use burn::backend::Cube;
+    use burn::backend::tensor::FloatTensor;
+    use burn_cubecl::CubeBackend;
 
-    use crate::fused::{LstmKernels, LstmOps};
+    use crate::fused::{
+        Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmKernels, LstmOps,
+        LstmOutputs, Saved, Wanted, composed, cube,
+    };
 
-    impl LstmOps for Cube {}
+    impl LstmOps for CubeBackend {
+        fn lstm_sequence(inputs: LstmInputs<Self>, call: LstmCall) -> LstmOutputs<Self> {
+            Self::lstm_forward(inputs, &call, Keep::Nothing).0
+        }
+    }
 
-    impl LstmKernels for Cube {}
+    impl LstmKernels for CubeBackend {
+        fn lstm_forward(
+            inputs: LstmInputs<Self>,
+            call: &LstmCall,
+            keep: Keep,
+        ) -> (LstmOutputs<Self>, Saved) {
+            match cube::rung_of(&inputs, call) {
+                Some(rung) => cube::forward(inputs, call, keep, rung),
+                None => composed::forward(inputs, call, keep),
+            }
+        }
+
+        fn lstm_backward(
+            inputs: LstmInputs<Self>,
+            output: FloatTensor<Self>,
+            saved: Saved,
+            cotangents: LstmCotangents<Self>,
+            call: &LstmCall,
+            wanted: Wanted,
+        ) -> LstmGradients<Self> {
+            match cube::rung_of(&inputs, call) {
+                Some(rung) => cube::backward(inputs, output, saved, cotangents, call, wanted, rung),
+                None => composed::backward(inputs, saved, cotangents, call, wanted),
+            }
+        }
+    }
 }

@@ -31,12 +31,20 @@ use crate::valid::Valid;
 mod autodiff;
 mod backends;
 pub(crate) mod composed;
+#[cfg(feature = "cube")]
+mod cube;
+#[cfg(feature = "tuned")]
+mod fusion;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod path;
+#[cfg(all(test, feature = "flex"))]
+mod problem;
+mod rung;
 mod tensors;
 
-pub use path::{Kernels, Path, PathChoice, RawReason};
+pub use path::{Kernels, LayerSizes, Path, PathChoice, RawReason};
+pub use rung::{Rung, RungError};
 pub use scratch_lstm_kernels::{InstructionSet, InstructionSetError, Keep, Wanted, release_memory};
 pub use tensors::{
     LayerNormGradients, LstmCotangents, LstmGradients, LstmInputs, LstmMasks, LstmOutputs,
@@ -63,7 +71,7 @@ pub use tensors::{
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
-    Cube: cfg(any(feature = "wgpu-untuned", feature = "vulkan", feature = "cuda")),
+    Cube: cfg(feature = "cube"),
     Autodiff
 )]
 pub trait LstmOps: Backend {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use scratch_lstm_kernels::{Activations, InstructionSet, InstructionSetError};
 
+#[cfg(feature = "cube")]
+use super::cube;
+use super::{Rung, RungError};
 use crate::config::CellConfig;
 use crate::error::ForwardError;
 
@@ -39,8 +42,19 @@ pub enum Path {
 pub enum Kernels {
     /// This crate's kernels for CPUs.
     Cpu(InstructionSet),
+    /// This crate's kernels for GPUs. The rung follows from the sizes, where nobody has fixed it.
+    Gpu(Option<Rung>),
     /// The backend's own tensor operations.
     TensorOperations,
+}
+
+/// Widths of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerSizes {
+    /// `H`, of the cell state.
+    pub d_hidden: usize,
+    /// `P`, of the hidden state: `H` without a projection.
+    pub d_output: usize,
 }
 
 /// Why a call takes raw operations.
@@ -56,6 +70,8 @@ pub enum RawReason {
     /// The CPU kernels cannot run as the environment asks: always an error, for somebody asked for
     /// something by name.
     InstructionSet(InstructionSetError),
+    /// The kernels for GPUs cannot run as the environment asks: always an error, too.
+    Rung(RungError),
     /// The fused operation does not compute in this element type.
     ElementType {
         /// The weights' element type.
@@ -71,53 +87,57 @@ impl Path {
         matches!(self, Self::Fused(_))
     }
 
-    /// The way of a call on `device` in `dtype` of a cell with the settings `cell`.
+    /// The way of a call on `device` in `dtype` of a cell with the settings `cell`; of any size, if
+    /// the sizes are not known.
     ///
     /// # Errors
     ///
     /// If the fused operation is asked for and cannot be had, or the environment asks for an
-    /// instruction set that the processor has not.
+    /// instruction set that the processor has not, or a [`Rung`] that the device has no room for.
     pub fn of(
         choice: PathChoice,
         device: &Device,
         dtype: DType,
         cell: &CellConfig,
+        sizes: Option<LayerSizes>,
     ) -> Result<Self, ForwardError> {
         let fused = match choice {
             PathChoice::Raw => return Ok(Self::Raw(RawReason::Asked)),
             _ if cell.activations != Activations::default() => Err(RawReason::Activations),
-            PathChoice::Auto | PathChoice::Fused => kernels(device, dtype),
+            PathChoice::Auto | PathChoice::Fused => kernels(device, dtype, cell, sizes),
         };
         match (fused, choice) {
             (Ok(kernels), _) => Ok(Self::Fused(kernels)),
-            (Err(reason @ RawReason::InstructionSet(_)), _) | (Err(reason), PathChoice::Fused) => {
-                Err(ForwardError::Fused { reason })
-            }
+            (Err(reason @ (RawReason::InstructionSet(_) | RawReason::Rung(_))), _)
+            | (Err(reason), PathChoice::Fused) => Err(ForwardError::Fused { reason }),
             (Err(reason), _) => Ok(Self::Raw(reason)),
         }
     }
 }
 
-fn kernels(device: &Device, dtype: DType) -> Result<Kernels, RawReason> {
+#[cfg_attr(not(feature = "cube"), allow(unused_variables))]
+fn kernels(
+    device: &Device,
+    dtype: DType,
+    cell: &CellConfig,
+    sizes: Option<LayerSizes>,
+) -> Result<Kernels, RawReason> {
     let device = device.clone().without_autodiff();
-    let (kernels, types): (_, &[DType]) = match device.as_dispatch() {
+    let (kernels, has_type) = match device.as_dispatch() {
         #[cfg(feature = "flex")]
-        DispatchDevice::Flex(_) => (
-            Kernels::Cpu(cpu()?),
-            &[DType::F32, DType::F64, DType::F16, DType::BF16],
-        ),
+        DispatchDevice::Flex(_) => {
+            let types = [DType::F32, DType::F64, DType::F16, DType::BF16];
+            (Kernels::Cpu(cpu()?), types.contains(&dtype))
+        }
         #[cfg(feature = "ndarray")]
-        DispatchDevice::NdArray(_) => (Kernels::Cpu(cpu()?), &[DType::F32, DType::F64]),
-        #[cfg(any(feature = "wgpu-untuned", feature = "vulkan", feature = "cuda"))]
-        DispatchDevice::Cube(_) => (
-            Kernels::TensorOperations,
-            &[
-                DType::F32,
-                DType::Flex32,
-                DType::F64,
-                DType::F16,
-                DType::BF16,
-            ],
+        DispatchDevice::NdArray(_) => {
+            let types = [DType::F32, DType::F64];
+            (Kernels::Cpu(cpu()?), types.contains(&dtype))
+        }
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(device) => (
+            gpu(device, cell, sizes).map_err(RawReason::Rung)?,
+            cube::has_type(device, dtype),
         ),
         #[allow(unreachable_patterns)]
         _ => {
@@ -126,11 +146,24 @@ fn kernels(device: &Device, dtype: DType) -> Result<Kernels, RawReason> {
             });
         }
     };
-    if types.contains(&dtype) {
+    if has_type {
         Ok(kernels)
     } else {
         Err(RawReason::ElementType { dtype })
     }
+}
+
+#[cfg(feature = "cube")]
+fn gpu(
+    device: &burn_cubecl::CubeDevice,
+    cell: &CellConfig,
+    sizes: Option<LayerSizes>,
+) -> Result<Kernels, RungError> {
+    let Some(sizes) = sizes else {
+        return Ok(Kernels::Gpu(Rung::asked()?));
+    };
+    let rung = cube::rung(device, cell, sizes)?;
+    Ok(rung.map_or(Kernels::TensorOperations, |rung| Kernels::Gpu(Some(rung))))
 }
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -151,6 +184,8 @@ impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu(set) => write!(f, "CPU kernels, {set}"),
+            Self::Gpu(None) => write!(f, "GPU kernels"),
+            Self::Gpu(Some(rung)) => write!(f, "GPU kernels, {rung}"),
             Self::TensorOperations => write!(f, "tensor operations with a backward pass by hand"),
         }
     }
@@ -165,6 +200,7 @@ impl fmt::Display for RawReason {
                 "the backend of {device} is not one that a feature of scratch-lstm switched on"
             ),
             Self::InstructionSet(error) => error.fmt(f),
+            Self::Rung(error) => error.fmt(f),
             Self::ElementType { dtype } => {
                 write!(
                     f,

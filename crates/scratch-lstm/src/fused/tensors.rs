@@ -97,14 +97,6 @@ impl<B: Backend> Optional<B> {
             Self::Present(tensor) => Some(tensor),
         }
     }
-
-    /// Applies `map` to the tensor, which may become one of another backend.
-    pub(crate) fn map<B2: Backend>(
-        self,
-        map: impl FnOnce(FloatTensor<B>) -> FloatTensor<B2>,
-    ) -> Optional<B2> {
-        self.into_option().map(map).into()
-    }
 }
 
 impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
@@ -235,35 +227,81 @@ impl<B: Backend> LstmInputs<B> {
     /// Applies `map` to each tensor, which may become one of another backend.
     pub fn map<B2: Backend>(
         self,
-        mut map: impl FnMut(FloatTensor<B>) -> FloatTensor<B2>,
+        map: impl FnMut(FloatTensor<B>) -> FloatTensor<B2>,
     ) -> LstmInputs<B2> {
-        LstmInputs {
-            x: map(self.x),
-            weight_ih: map(self.weight_ih),
-            weight_hh: map(self.weight_hh),
-            bias: map(self.bias),
-            h0: map(self.h0),
-            c0: map(self.c0),
-            weight_hr: self.weight_hr.map(&mut map),
-            peephole: self.peephole.map(&mut map),
-            layer_norm: match self.layer_norm {
-                OptionalLayerNorm::Absent => OptionalLayerNorm::Absent,
-                OptionalLayerNorm::Present {
-                    input,
-                    hidden,
-                    cell,
-                    cell_bias,
-                } => OptionalLayerNorm::Present {
-                    input: map(input),
-                    hidden: map(hidden),
-                    cell: map(cell),
-                    cell_bias: map(cell_bias),
+        let (tensors, present) = self.into_tensors();
+        LstmInputs::from_tensors(tensors.into_iter().map(map), present)
+    }
+
+    /// All tensors that there are, and which of the optional ones those are.
+    pub(super) fn into_tensors(self) -> (Vec<FloatTensor<B>>, Present) {
+        let LstmMasks {
+            hidden,
+            zoneout_hidden,
+            zoneout_cell,
+        } = self.masks;
+        let norm = match self.layer_norm {
+            OptionalLayerNorm::Absent => None,
+            OptionalLayerNorm::Present {
+                input,
+                hidden,
+                cell,
+                cell_bias,
+            } => Some([input, hidden, cell, cell_bias]),
+        };
+        let optional = [
+            self.weight_hr,
+            self.peephole,
+            hidden,
+            zoneout_hidden,
+            zoneout_cell,
+        ];
+        let optional = optional.map(Optional::into_option);
+        let present = Present {
+            layer_norm: norm.is_some(),
+            optional: optional.each_ref().map(Option::is_some),
+        };
+        let always = [
+            self.x,
+            self.weight_ih,
+            self.weight_hh,
+            self.bias,
+            self.h0,
+            self.c0,
+        ];
+        let tensors = always.into_iter().chain(norm.into_iter().flatten());
+        let tensors = tensors.chain(optional.into_iter().flatten());
+        (tensors.collect(), present)
+    }
+
+    /// The inverse of [`into_tensors`](Self::into_tensors).
+    pub(super) fn from_tensors(
+        mut tensors: impl Iterator<Item = FloatTensor<B>>,
+        present: Present,
+    ) -> Self {
+        let mut next = || tensors.next().expect("as many as there were");
+        Self {
+            x: next(),
+            weight_ih: next(),
+            weight_hh: next(),
+            bias: next(),
+            h0: next(),
+            c0: next(),
+            layer_norm: match present.layer_norm {
+                false => OptionalLayerNorm::Absent,
+                true => OptionalLayerNorm::Present {
+                    input: next(),
+                    hidden: next(),
+                    cell: next(),
+                    cell_bias: next(),
                 },
             },
+            weight_hr: present.optional[0].then(&mut next).into(),
+            peephole: present.optional[1].then(&mut next).into(),
             masks: LstmMasks {
-                hidden: self.masks.hidden.map(&mut map),
-                zoneout_hidden: self.masks.zoneout_hidden.map(&mut map),
-                zoneout_cell: self.masks.zoneout_cell.map(&mut map),
+                hidden: present.optional[2].then(&mut next).into(),
+                zoneout_hidden: present.optional[3].then(&mut next).into(),
+                zoneout_cell: present.optional[4].then(&mut next).into(),
             },
         }
     }
@@ -295,6 +333,14 @@ impl<B: Backend> LstmInputs<B> {
             norm_cell_bias,
         ]
     }
+}
+
+/// Which of the optional tensors there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Present {
+    layer_norm: bool,
+    /// Projection, peepholes, masks.
+    optional: [bool; 5],
 }
 
 /// Tensors that gradients may be wanted of.
@@ -375,22 +421,7 @@ pub struct LayerNormGradients<B: Backend> {
 impl<B: Backend> LstmGradients<B> {
     /// Applies `map` to each tensor.
     pub fn map(self, map: impl Fn(FloatTensor<B>) -> FloatTensor<B>) -> Self {
-        Self {
-            x: self.x.map(&map),
-            weight_ih: self.weight_ih.map(&map),
-            weight_hh: self.weight_hh.map(&map),
-            bias: self.bias.map(&map),
-            h0: self.h0.map(&map),
-            c0: self.c0.map(&map),
-            weight_hr: self.weight_hr.map(&map),
-            peephole: self.peephole.map(&map),
-            layer_norm: self.layer_norm.map(|norm| LayerNormGradients {
-                input: map(norm.input),
-                hidden: map(norm.hidden),
-                cell: map(norm.cell),
-                cell_bias: map(norm.cell_bias),
-            }),
-        }
+        Self::from_order(self.into_order().map(|tensor| tensor.map(&map)))
     }
 
     /// In the order of [`LstmInputs::differentiable`].
@@ -418,6 +449,42 @@ impl<B: Backend> LstmGradients<B> {
             norm_cell,
             norm_cell_bias,
         ]
+    }
+
+    /// The inverse of [`into_order`](Self::into_order).
+    pub(super) fn from_order(order: [Option<FloatTensor<B>>; DIFFERENTIABLE]) -> Self {
+        let [
+            x,
+            weight_ih,
+            weight_hh,
+            bias,
+            h0,
+            c0,
+            weight_hr,
+            peephole,
+            norm @ ..,
+        ] = order;
+        Self {
+            x,
+            weight_ih,
+            weight_hh,
+            bias,
+            h0,
+            c0,
+            weight_hr,
+            peephole,
+            layer_norm: match norm {
+                [Some(input), Some(hidden), Some(cell), Some(cell_bias)] => {
+                    Some(LayerNormGradients {
+                        input,
+                        hidden,
+                        cell,
+                        cell_bias,
+                    })
+                }
+                _ => None,
+            },
+        }
     }
 }
 

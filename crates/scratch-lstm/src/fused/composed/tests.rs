@@ -3,39 +3,14 @@
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, TensorData};
-use rand::Rng;
 
 use super::*;
-use crate::config::CellConfig;
-use crate::fused::LstmKernels;
-use crate::fused::{LstmMasks, Optional, OptionalLayerNorm};
+use crate::fused::problem::{EVERYTHING, SIZES, VARIANTS, close, problem, wanted_of};
+use crate::fused::{LstmKernels, Optional, OptionalLayerNorm};
 use crate::gates::COUNT;
-use crate::random::Key;
 use crate::valid::Valid;
 
 type Tensor = FloatTensor<Flex>;
-
-fn tensor(name: &str, shape: &[usize], dtype: DType) -> Tensor {
-    let mut rng = Key::new(3).child(name).rng();
-    let values: Vec<f64> = (0..shape.iter().product())
-        .map(|_| f64::from(rng.next_u32()) / f64::from(u32::MAX) - 0.5)
-        .collect();
-    let data = TensorData::new(values, shape.to_vec()).convert_dtype(dtype);
-    Flex::float_from_data(data, &Default::default())
-}
-
-fn close(what: &str, found: Tensor, expected: Tensor, tolerance: f64) {
-    assert_eq!(found.shape(), expected.shape(), "{what}");
-    let numbers =
-        |tensor: Tensor| -> Vec<f64> { tensor.to_contiguous().into_data().iter::<f64>().collect() };
-    for (found, expected) in numbers(found).into_iter().zip(numbers(expected)) {
-        let difference = (found - expected).abs();
-        assert!(
-            difference <= tolerance,
-            "{what}: {found}, expected {expected}"
-        );
-    }
-}
 
 /// The two rungs of the ladder that no test of a whole module sets side by side: the plain cell,
 /// each variant alone, and all of them.
@@ -52,7 +27,8 @@ fn tensor_operations_and_kernels_agree() {
             };
             for keep in [Keep::Everything, Keep::Boundaries] {
                 for (batch_first, reverse) in [(true, false), (false, true)] {
-                    let (inputs, cotangents, mut call) = problem(&variants, dtype, batch_first);
+                    let (inputs, cotangents, mut call) =
+                        problem(&variants, dtype, batch_first, &Default::default());
                     call.reverse = reverse;
                     call.checkpoint = keep == Keep::Boundaries;
                     if call.checkpoint {
@@ -72,14 +48,14 @@ fn tensor_operations_and_kernels_agree() {
                         ("hidden", outputs.hidden, expected.hidden),
                         ("cell", outputs.cell, expected.cell),
                     ] {
-                        close(&what(name), found, expected, tolerance);
+                        close(&what(name), numbers(found), numbers(expected), tolerance);
                     }
                     let pairs = gradients.into_order().into_iter().zip(kernels.into_order());
                     for (place, pair) in pairs.enumerate() {
                         let what = what(&format!("gradient {place}"));
                         match pair {
                             (Some(found), Some(expected)) => {
-                                close(&what, found, expected, tolerance);
+                                close(&what, numbers(found), numbers(expected), tolerance);
                             }
                             (None, None) => assert!(place > 5, "{what}"),
                             _ => panic!("{what}: there on one side only"),
@@ -91,112 +67,9 @@ fn tensor_operations_and_kernels_agree() {
     }
 }
 
-/// The gradients of all that is there.
-fn wanted_of(inputs: &LstmInputs<Flex>) -> Wanted {
-    Wanted {
-        weight_hr: inputs.weight_hr.as_option().is_some(),
-        peephole: inputs.peephole.as_option().is_some(),
-        layer_norm: matches!(inputs.layer_norm, OptionalLayerNorm::Present { .. }),
-        ..EVERYTHING
-    }
-}
-
-/// `B`, `T`, `D`, `H` and `P`.
-const SIZES: [usize; 5] = [3, 7, 5, 11, 6];
-
-const EVERYTHING: Wanted = Wanted {
-    x: true,
-    weight_ih: true,
-    weight_hh: true,
-    bias: true,
-    h0: true,
-    c0: true,
-    weight_hr: true,
-    peephole: true,
-    layer_norm: true,
-};
-
-/// What a cell can have besides the plain equations.
-const VARIANTS: [&str; 9] = [
-    "projection",
-    "peepholes",
-    "coupled",
-    "clip_gates",
-    "clip_cell",
-    "layer_norm",
-    "hidden mask",
-    "zoneout_hidden",
-    "zoneout_cell",
-];
-
-/// Random numbers for some of the variants.
-fn problem(
-    variants: &[&str],
-    dtype: DType,
-    batch_first: bool,
-) -> (LstmInputs<Flex>, LstmCotangents<Flex>, LstmCall) {
-    let [b, t, d, h, p] = SIZES;
-    let has = |variant: &str| variants.contains(&variant);
-    let p = if has("projection") { p } else { h };
-    let random = |name: &str, shape: &[usize]| tensor(name, shape, dtype);
-    let series = |name: &str, width: usize| match batch_first {
-        true => random(name, &[b, t, width]),
-        false => random(name, &[t, b, width]),
-    };
-    let optional = |variant: &str, shape: &[usize]| match has(variant) {
-        true => Optional::Present(random(variant, shape)),
-        false => Optional::Absent,
-    };
-    let inputs = LstmInputs {
-        x: series("x", d),
-        weight_ih: random("weight_ih", &[4 * h, d]),
-        weight_hh: random("weight_hh", &[4 * h, p]),
-        bias: random("bias", &[4 * h]),
-        h0: random("h0", &[b, p]),
-        c0: random("c0", &[b, h]),
-        weight_hr: optional("projection", &[p, h]),
-        peephole: optional("peepholes", &[3 * h]),
-        layer_norm: match has("layer_norm") {
-            true => OptionalLayerNorm::Present {
-                input: random("norm_input", &[4 * h]),
-                hidden: random("norm_hidden", &[4 * h]),
-                cell: random("norm_cell", &[h]),
-                cell_bias: random("norm_cell_bias", &[h]),
-            },
-            false => OptionalLayerNorm::Absent,
-        },
-        masks: LstmMasks {
-            hidden: optional("hidden mask", &[b, p]),
-            zoneout_hidden: optional("zoneout_hidden", &[t, b, p]),
-            zoneout_cell: optional("zoneout_cell", &[t, b, h]),
-        },
-    };
-    let cotangents = LstmCotangents {
-        output: Some(series("d_output", p)),
-        hidden: Some(random("d_hidden", &[b, p])),
-        cell: None,
-    };
-    let call = LstmCall {
-        batch_first,
-        reverse: true,
-        valid: Valid::All,
-        cell: CellConfig {
-            peepholes: has("peepholes"),
-            coupled: has("coupled"),
-            clip_gates: has("clip_gates").then_some(0.4),
-            clip_cell: has("clip_cell").then_some(0.2),
-            layer_norm: has("layer_norm"),
-            ..CellConfig::default()
-        },
-        segment: std::num::NonZeroUsize::new(3),
-        checkpoint: false,
-    };
-    (inputs, cotangents, call)
-}
-
 /// All of them at once, in f64, from the last step to the first.
 fn every_variant() -> (LstmInputs<Flex>, LstmCotangents<Flex>, LstmCall) {
-    problem(&VARIANTS, DType::F64, false)
+    problem(&VARIANTS, DType::F64, false, &Default::default())
 }
 
 fn numbers(tensor: Tensor) -> Vec<f64> {

@@ -1,0 +1,52 @@
+//! The hidden states before the steps of a segment, side by side: one factor of the gradient of
+//! the recurrent weights.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+use super::unit::{Layout, at};
+
+/// For each step of a segment what its gates saw of the hidden state, `H` wide. `output` is of the
+/// whole sequence; where rows may lack steps, `previous` has for each `[T, B]` 1 more than the time
+/// of the step before it, 0 if there is none.
+#[cube(launch_unchecked)]
+pub(super) fn hidden_before<F: Float>(
+    output: &[F],
+    h0: &[F],
+    previous: ComptimeOption<Box<[u32]>>,
+    hidden_mask: ComptimeOption<Box<[F]>>,
+    before: &mut [F],
+    layout: Layout,
+    steps: usize,
+    last: usize,
+    #[comptime] reverse: bool,
+    #[define(F)] _type: ElemType,
+) {
+    let d_hidden = layout.d_hidden;
+    let batch = layout.batch;
+    let place = ABSOLUTE_POS;
+    if place < steps * batch * d_hidden {
+        let unit = place % d_hidden;
+        let row = place / d_hidden % batch;
+        let time = layout.start + place / d_hidden / batch;
+        // As `previous` counts.
+        let mut from = time;
+        if comptime!(reverse) {
+            from = select(time == last, 0, time + 2);
+        }
+        if comptime!(previous.is_some()) {
+            let previous = previous.as_ref().unwrap();
+            from = previous[time * batch + row] as usize;
+        }
+        let state = row * d_hidden + unit;
+        let mut hidden = if from == 0 {
+            h0[state]
+        } else {
+            output[layout.whole(row, from - 1) * d_hidden + unit]
+        };
+        if comptime!(hidden_mask.is_some()) {
+            hidden *= at::<F, F>(&hidden_mask, state);
+        }
+        before[layout.segment(row, time) * d_hidden + unit] = hidden;
+    }
+}

@@ -1,0 +1,273 @@
+//! The gate arithmetic, forward and backward, of one unit of one row: the only place on GPUs that
+//! has it. `docs/backward.md` derives it.
+//!
+//! What a gate was before its activation is not kept. A gate that was clipped is told on the way
+//! back by a mark on what is kept of it: a negative sign on σ, which has none of its own, and
+//! ±[`CLIPPED`] in the place of the candidate.
+
+// The macros of CubeCL count arguments of their own.
+#![allow(clippy::too_many_arguments)]
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+/// What a cell has besides the four gates. Known when a kernel is compiled: what is absent costs
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Variant {
+    pub(super) peepholes: bool,
+    pub(super) coupled: bool,
+    pub(super) clip_gates: bool,
+    pub(super) clip_cell: bool,
+    pub(super) zoneout_hidden: bool,
+    pub(super) zoneout_cell: bool,
+    /// Whether rows may lack steps.
+    pub(super) gaps: bool,
+}
+
+/// A number for each gate, in the gate order.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Gates<A: Float> {
+    pub(super) input: A,
+    pub(super) forget: A,
+    pub(super) cell: A,
+    pub(super) output: A,
+}
+
+/// The numbers of a unit that [`Variant`] speaks of; any where it has none.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Extra<A: Float> {
+    pub(super) peephole_input: A,
+    pub(super) peephole_forget: A,
+    pub(super) peephole_output: A,
+    /// Where gates end before their activations, and the cell state.
+    pub(super) clip_gates: A,
+    pub(super) clip_cell: A,
+    /// The shares of the old states that are kept.
+    pub(super) zoneout_hidden: A,
+    pub(super) zoneout_cell: A,
+}
+
+/// What a step gives.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Step<A: Float> {
+    /// What is kept of the gates.
+    pub(super) kept: Gates<A>,
+    pub(super) hidden: A,
+    pub(super) cell: A,
+}
+
+/// What a step back gives.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Back<A: Float> {
+    /// The gradients of the gates before their activations.
+    pub(super) delta: Gates<A>,
+    /// That of the cell state before the step.
+    pub(super) cell: A,
+    /// What of the gradient of the hidden state passes the gates by.
+    pub(super) hidden: A,
+    /// The cell state inside of the step, which the output gate's peephole saw.
+    pub(super) inner: A,
+}
+
+/// From the gates before their activations and the state before the step.
+#[cube]
+pub(super) fn forward<A: Float>(
+    sums: Gates<A>,
+    hidden: A,
+    cell: A,
+    extra: Extra<A>,
+    #[comptime] variant: Variant,
+) -> Step<A> {
+    let mut input = sums.input;
+    let mut forget = sums.forget;
+    if comptime!(variant.peepholes) {
+        input += extra.peephole_input * cell;
+        forget += extra.peephole_forget * cell;
+    }
+    let kept_input = gate::<A>(input, extra, variant);
+    let input = activated::<A>(kept_input);
+    let mut kept_forget = A::new(1.0) - input;
+    if comptime!(!variant.coupled) {
+        kept_forget = gate::<A>(forget, extra, variant);
+    }
+    let forget = activated::<A>(kept_forget);
+    let kept_cell = candidate::<A>(sums.cell, extra, variant);
+    let entering = candidate_value::<A>(kept_cell, extra, variant);
+    let inner = clip_cell::<A>(forget * cell + input * entering, extra, variant);
+    let mut output = sums.output;
+    if comptime!(variant.peepholes) {
+        output += extra.peephole_output * inner;
+    }
+    let kept_output = gate::<A>(output, extra, variant);
+    let mut new_hidden = activated::<A>(kept_output) * tanh::<A>(inner);
+    if comptime!(variant.zoneout_hidden) {
+        let share = extra.zoneout_hidden;
+        new_hidden = share * hidden + (A::new(1.0) - share) * new_hidden;
+    }
+    let mut new_cell = inner;
+    if comptime!(variant.zoneout_cell) {
+        let share = extra.zoneout_cell;
+        new_cell = share * cell + (A::new(1.0) - share) * inner;
+    }
+    Step::<A> {
+        kept: Gates::<A> {
+            input: kept_input,
+            forget: kept_forget,
+            cell: kept_cell,
+            output: kept_output,
+        },
+        hidden: new_hidden,
+        cell: new_cell,
+    }
+}
+
+/// From the gradients of the state after the step; `before` and `after` are the cell states.
+#[cube]
+pub(super) fn backward<A: Float>(
+    kept: Gates<A>,
+    before: A,
+    after: A,
+    d_hidden: A,
+    d_cell: A,
+    extra: Extra<A>,
+    #[comptime] variant: Variant,
+) -> Back<A> {
+    let one = A::new(1.0);
+    let input = activated::<A>(kept.input);
+    let forget = activated::<A>(kept.forget);
+    let entering = candidate_value::<A>(kept.cell, extra, variant);
+    let output = activated::<A>(kept.output);
+
+    let mut d_new_hidden = d_hidden;
+    let mut kept_hidden = A::new(0.0);
+    if comptime!(variant.zoneout_hidden) {
+        kept_hidden = extra.zoneout_hidden * d_hidden;
+        d_new_hidden = (one - extra.zoneout_hidden) * d_hidden;
+    }
+    let mut d_inner = d_cell;
+    let mut inner = after;
+    if comptime!(variant.zoneout_cell) {
+        d_inner = (one - extra.zoneout_cell) * d_cell;
+        inner = clip_cell::<A>(forget * before + input * entering, extra, variant);
+    }
+    let shown = tanh::<A>(inner);
+    let d_output = d_new_hidden * shown * slope::<A>(kept.output);
+    d_inner += d_new_hidden * output * (one - shown * shown);
+    if comptime!(variant.peepholes) {
+        d_inner += d_output * extra.peephole_output;
+    }
+    if comptime!(variant.clip_cell) {
+        d_inner = select(inner.abs() >= extra.clip_cell, A::new(0.0), d_inner);
+    }
+    let mut moves = entering;
+    if comptime!(variant.coupled) {
+        moves = entering - before;
+    }
+    let d_input = d_inner * moves * slope::<A>(kept.input);
+    let mut d_forget = A::new(0.0);
+    if comptime!(!variant.coupled) {
+        d_forget = d_inner * before * slope::<A>(kept.forget);
+    }
+    let mut d_candidate = d_inner * input * (one - entering * entering);
+    if comptime!(variant.clip_gates) {
+        d_candidate = select(is_clipped::<A>(kept.cell), A::new(0.0), d_candidate);
+    }
+    let mut d_before = d_inner * forget;
+    if comptime!(variant.zoneout_cell) {
+        d_before += extra.zoneout_cell * d_cell;
+    }
+    if comptime!(variant.peepholes) {
+        d_before += d_input * extra.peephole_input + d_forget * extra.peephole_forget;
+    }
+    Back::<A> {
+        delta: Gates::<A> {
+            input: d_input,
+            forget: d_forget,
+            cell: d_candidate,
+            output: d_output,
+        },
+        cell: d_before,
+        hidden: kept_hidden,
+        inner,
+    }
+}
+
+/// In the place of a candidate that was clipped, with its sign.
+const CLIPPED: f32 = 2.0;
+
+/// What is kept of the input, forget or output gate.
+#[cube]
+fn gate<A: Float>(sum: A, extra: Extra<A>, #[comptime] variant: Variant) -> A {
+    if comptime!(variant.clip_gates) {
+        let bound = extra.clip_gates;
+        let activated = sigmoid::<A>(clamp(sum, -bound, bound));
+        select(sum.abs() > bound, -activated, activated)
+    } else {
+        sigmoid::<A>(sum)
+    }
+}
+
+/// A gate from what is kept of it.
+#[cube]
+fn activated<A: Float>(kept: A) -> A {
+    kept.abs()
+}
+
+/// σ' from what is kept of a gate: 0 where it was clipped.
+#[cube]
+fn slope<A: Float>(kept: A) -> A {
+    select(kept < A::new(0.0), A::new(0.0), kept * (A::new(1.0) - kept))
+}
+
+/// What is kept of the candidate.
+#[cube]
+fn candidate<A: Float>(sum: A, extra: Extra<A>, #[comptime] variant: Variant) -> A {
+    let activated = tanh::<A>(sum);
+    if comptime!(variant.clip_gates) {
+        let mark = select(sum > A::new(0.0), A::new(CLIPPED), A::new(-CLIPPED));
+        select(sum.abs() > extra.clip_gates, mark, activated)
+    } else {
+        activated
+    }
+}
+
+/// The candidate from what is kept of it.
+#[cube]
+fn candidate_value<A: Float>(kept: A, extra: Extra<A>, #[comptime] variant: Variant) -> A {
+    if comptime!(variant.clip_gates) {
+        let end = tanh::<A>(extra.clip_gates);
+        let signed = select(kept > A::new(0.0), end, -end);
+        select(is_clipped::<A>(kept), signed, kept)
+    } else {
+        kept
+    }
+}
+
+#[cube]
+fn is_clipped<A: Float>(candidate: A) -> bool {
+    candidate.abs() >= A::new(CLIPPED)
+}
+
+#[cube]
+fn clip_cell<A: Float>(cell: A, extra: Extra<A>, #[comptime] variant: Variant) -> A {
+    if comptime!(variant.clip_cell) {
+        clamp(cell, -extra.clip_cell, extra.clip_cell)
+    } else {
+        cell
+    }
+}
+
+#[cube]
+fn sigmoid<A: Float>(x: A) -> A {
+    A::new(1.0) / (A::new(1.0) + (-x).exp())
+}
+
+#[cube]
+fn tanh<A: Float>(x: A) -> A {
+    x.tanh()
+}

@@ -1,0 +1,120 @@
+//! Both rungs beside the kernels for processors: the plain cell, each variant alone, and all of
+//! them. On whatever GPU there is, a software adapter among them.
+
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+
+use super::*;
+use crate::fused::LstmKernels;
+use crate::fused::problem::{SIZES, VARIANTS, close, problem, wanted_of};
+use crate::valid::Valid;
+
+/// How a sequence is walked over.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    keep: Keep,
+    batch_first: bool,
+    reverse: bool,
+    valid: fn() -> Valid,
+}
+
+const CASES: [Case; 3] = [
+    Case {
+        keep: Keep::Everything,
+        batch_first: true,
+        reverse: false,
+        valid: || Valid::All,
+    },
+    Case {
+        keep: Keep::Boundaries,
+        batch_first: false,
+        reverse: true,
+        valid: || Valid::Lengths([7, 0, 4].into()),
+    },
+    Case {
+        keep: Keep::Everything,
+        batch_first: false,
+        reverse: true,
+        valid: || {
+            let [b, t, ..] = SIZES;
+            Valid::Mask((0..b * t).map(|place| place * 5 % 7 > 2).collect())
+        },
+    },
+];
+
+#[test]
+fn both_rungs_agree_with_the_kernels_for_processors() {
+    // Those that are walked over by tensor operations.
+    let served = |variant: &&str| !["projection", "layer_norm"].contains(variant);
+    let served: Vec<&str> = VARIANTS.into_iter().filter(served).collect();
+    let alone = served.iter().map(|&variant| vec![variant]);
+    for variants in [vec![], served.clone()].into_iter().chain(alone) {
+        for case in CASES {
+            for rung in [Rung::Stepwise, Rung::Persistent] {
+                check(&variants, case, rung);
+            }
+        }
+    }
+}
+
+fn check(variants: &[&str], case: Case, rung: Rung) {
+    let what = |what: &str| format!("{what} of {variants:?}, {case:?}, {rung}");
+    let change = |mut call: LstmCall| {
+        call.reverse = case.reverse;
+        call.valid = (case.valid)();
+        call.checkpoint = case.keep == Keep::Boundaries;
+        call
+    };
+    let dtype = DType::F32;
+    let (inputs, cotangents, call) =
+        problem::<Flex>(variants, dtype, case.batch_first, &Default::default());
+    let call = change(call);
+    let wanted = wanted_of(&inputs);
+    let (expected, saved) = Flex::lstm_forward(inputs.clone(), &call, case.keep);
+    let shown = expected.output.clone();
+    let gradients = Flex::lstm_backward(inputs, shown, saved, cotangents, &call, wanted);
+
+    let device = CubeDevice::default();
+    let (inputs, cotangents, _) =
+        problem::<CubeBackend>(variants, dtype, case.batch_first, &device);
+    let (outputs, saved) = forward(inputs.clone(), &call, case.keep, rung);
+    let shown = outputs.output.clone();
+    let found = backward(
+        inputs.clone(),
+        shown,
+        saved,
+        cotangents,
+        &call,
+        wanted,
+        rung,
+    );
+
+    let tolerance = 2e-5;
+    for (name, found, expected) in [
+        ("output", outputs.output, expected.output),
+        ("hidden", outputs.hidden, expected.hidden),
+        ("cell", outputs.cell, expected.cell),
+    ] {
+        close(&what(name), numbers(found), of_flex(expected), tolerance);
+    }
+    let pairs = found.into_order().into_iter().zip(gradients.into_order());
+    for (place, pair) in pairs.enumerate() {
+        let what = what(&format!("gradient {place}"));
+        match pair {
+            (Some(found), Some(expected)) => {
+                close(&what, numbers(found), of_flex(expected), tolerance);
+            }
+            (None, None) => assert!(place > 5, "{what}"),
+            _ => panic!("{what}: there on one side only"),
+        }
+    }
+}
+
+fn numbers(tensor: CubeTensor) -> Vec<f64> {
+    let data = burn_cubecl::ops::into_data_sync(tensor);
+    data.iter::<f64>().collect()
+}
+
+fn of_flex(tensor: FloatTensor<Flex>) -> Vec<f64> {
+    tensor.to_contiguous().into_data().iter::<f64>().collect()
+}
