@@ -136,7 +136,7 @@ fn kernels(
         }
         #[cfg(feature = "cube")]
         DispatchDevice::Cube(device) => (
-            gpu(device, cell, sizes).map_err(RawReason::Rung)?,
+            gpu(device, dtype, cell, sizes).map_err(RawReason::Rung)?,
             cube::has_type(device, dtype),
         ),
         #[allow(unreachable_patterns)]
@@ -156,13 +156,14 @@ fn kernels(
 #[cfg(feature = "cube")]
 fn gpu(
     device: &burn_cubecl::CubeDevice,
+    dtype: DType,
     cell: &CellConfig,
     sizes: Option<LayerSizes>,
 ) -> Result<Kernels, RungError> {
     let Some(sizes) = sizes else {
         return Ok(Kernels::Gpu(Rung::asked()?));
     };
-    let rung = cube::rung(device, cell, sizes)?;
+    let rung = cube::rung(device, dtype, cell, sizes)?;
     Ok(rung.map_or(Kernels::TensorOperations, |rung| Kernels::Gpu(Some(rung))))
 }
 

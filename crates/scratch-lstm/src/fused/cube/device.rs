@@ -1,19 +1,28 @@
 //! What a device has room for, and which rung a size takes there.
 
+use burn::tensor::DType;
 use burn_cubecl::cubecl::client::Client;
+use burn_cubecl::cubecl::prelude::CubeCount;
 
 use super::persistent::Tile;
 use crate::fused::{Rung, RungError};
+use crate::gates::COUNT;
 
 /// The most units of a layer whose weights are read again at each step rather than multiplied by a
 /// kernel of their own: 4 H² numbers from the caches against two launches, measured.
 const PERSISTENT: usize = 256;
 
-/// Rows of a persistent cube: each reads the weights for all of its rows.
-const ROWS: [usize; 3] = [4, 2, 1];
+/// Rows of a persistent cube: it reads the weights once for all of them.
+const ROWS: [usize; 4] = [8, 4, 2, 1];
 
-/// Cubes that a device runs side by side, if it does not say.
-const SIDE_BY_SIDE: usize = 16;
+/// Cubes that a GPU runs side by side, if it does not say.
+const GPU: usize = 32;
+
+/// The same of a processor that stands in for one.
+const PROCESSOR: usize = 2;
+
+/// Units of a plane of a processor, at most: the numbers of a vector.
+const VECTOR: u32 = 8;
 
 /// Units of a cube, at most.
 const UNITS: u32 = 256;
@@ -23,8 +32,8 @@ const UNITS: u32 = 256;
 const OPERATIONS: usize = 2 << 30;
 
 /// The rung of a layer.
-pub(super) fn rung(client: &Client, d_hidden: usize) -> Result<Rung, RungError> {
-    let largest = largest(client);
+pub(super) fn rung(client: &Client, d_hidden: usize, dtype: DType) -> Result<Rung, RungError> {
+    let largest = largest(client, dtype);
     match Rung::asked()? {
         Some(Rung::Persistent) if d_hidden > largest => {
             Err(RungError::TooLarge { d_hidden, largest })
@@ -35,24 +44,41 @@ pub(super) fn rung(client: &Client, d_hidden: usize) -> Result<Rung, RungError> 
     }
 }
 
-/// Units of which a persistent cube has room for a row.
-fn largest(client: &Client) -> usize {
-    let shared = client.properties().hardware.max_shared_memory_size;
-    shared / bytes_of_unit()
+/// The type of sums, and of what is carried from step to step.
+pub(super) fn sums(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
 }
 
-/// Shared memory for a unit of a row: the gradients of four gates, twice, in the widest type.
-fn bytes_of_unit() -> usize {
-    2 * 4 * size_of::<f64>()
+/// Units of which a persistent cube has room for a row: the gradients of their gates.
+fn largest(client: &Client, dtype: DType) -> usize {
+    let shared = client.properties().hardware.max_shared_memory_size;
+    shared / (COUNT * sums(dtype).size())
+}
+
+/// Cubes that run side by side.
+fn side_by_side(client: &Client) -> usize {
+    let hardware = &client.properties().hardware;
+    match hardware.num_streaming_multiprocessors {
+        Some(count) => count as usize,
+        None if hardware.plane_size_max <= VECTOR => PROCESSOR,
+        None => GPU,
+    }
 }
 
 /// How a persistent cube is laid out for a batch.
-pub(super) fn tile(client: &Client, batch: usize, d_hidden: usize, reverse: bool) -> Tile {
+pub(super) fn tile(
+    client: &Client,
+    dtype: DType,
+    batch: usize,
+    d_hidden: usize,
+    reverse: bool,
+) -> Tile {
     let hardware = &client.properties().hardware;
-    let side_by_side = hardware
-        .num_streaming_multiprocessors
-        .map_or(SIDE_BY_SIDE, |count| count as usize);
-    let room = (largest(client) / d_hidden).max(1);
+    let side_by_side = side_by_side(client);
+    let room = (largest(client, dtype) / d_hidden).max(1);
     let rows = ROWS
         .into_iter()
         .find(|&rows| rows <= room && batch >= rows * side_by_side)
@@ -67,6 +93,13 @@ pub(super) fn tile(client: &Client, batch: usize, d_hidden: usize, reverse: bool
         reverse,
         units: d_hidden.next_multiple_of(plane).min(most),
     }
+}
+
+/// So many cubes at least, in as many dimensions as it takes.
+pub(super) fn cubes(client: &Client, count: usize) -> CubeCount {
+    let most = client.properties().hardware.max_cube_count.0 as usize;
+    let rows = count.div_ceil(most);
+    CubeCount::new_2d(count.div_ceil(rows) as u32, rows as u32)
 }
 
 /// Steps of one persistent launch.

@@ -52,13 +52,14 @@ struct Kept {
 /// The rung of a layer on a device, if there are kernels for such a cell.
 pub(super) fn rung(
     device: &CubeDevice,
+    dtype: DType,
     cell: &CellConfig,
     sizes: LayerSizes,
 ) -> Result<Option<Rung>, RungError> {
     if cell.layer_norm || sizes.d_output != sizes.d_hidden {
         return Ok(None);
     }
-    device::rung(&device.client(), sizes.d_hidden).map(Some)
+    device::rung(&device.client(), sizes.d_hidden, dtype).map(Some)
 }
 
 /// The same for a call.
@@ -72,8 +73,8 @@ pub(super) fn rung_of(inputs: &LstmInputs<CubeBackend>, call: &LstmCall) -> Opti
         d_hidden: gates / COUNT,
         d_output,
     };
-    let device = &inputs.x.device;
-    rung(device, &call.cell, sizes).unwrap_or_else(|error| panic!("fused LSTM: {error}"))
+    let CubeTensor { device, dtype, .. } = &inputs.x;
+    rung(device, *dtype, &call.cell, sizes).unwrap_or_else(|error| panic!("fused LSTM: {error}"))
 }
 
 /// Whether the device computes in this type.

@@ -152,11 +152,9 @@ pub(super) fn walk_back<F: Float, A: Float, N: Size>(
     let d_hidden = comptime!(tile.d_hidden);
     let rows = comptime!(tile.rows);
     let first_row = CUBE_POS * rows;
-    // The gradients of the gates, of this step and of the one after it.
-    let half = comptime!(rows * d_hidden);
-    let mut deltas = Shared::<[Vector<A, N>]>::new_slice(comptime!(2 * half));
+    // The gradients of a step's gates.
+    let mut deltas = Shared::<[Vector<A, N>]>::new_slice(comptime!(rows * d_hidden));
 
-    let mut now = 0usize;
     for step in 0..count {
         // Against the walk.
         let mut time = first + step;
@@ -184,7 +182,7 @@ pub(super) fn walk_back<F: Float, A: Float, N: Size>(
                     delta.insert(1usize, gates.forget);
                     delta.insert(2usize, gates.cell);
                     delta.insert(3usize, gates.output);
-                    deltas[now + row * d_hidden + unit] = delta;
+                    deltas[row * d_hidden + unit] = delta;
                 }
             }
             unit += CUBE_DIM as usize;
@@ -202,7 +200,7 @@ pub(super) fn walk_back<F: Float, A: Float, N: Size>(
                 let weights = Vector::<A, N>::cast_from(weight[number * d_hidden + unit]);
                 #[unroll]
                 for row in 0..rows {
-                    sums[row] += weights * deltas[now + row * d_hidden + number];
+                    sums[row] += weights * deltas[row * d_hidden + number];
                 }
             }
             #[unroll]
@@ -217,6 +215,7 @@ pub(super) fn walk_back<F: Float, A: Float, N: Size>(
             }
             unit += CUBE_DIM as usize;
         }
-        now = half - now;
+        // All have read the deltas before those of the next step take their place.
+        sync_cube();
     }
 }

@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
         let walk = match rung {
             Rung::Stepwise => Walk::Stepwise,
             Rung::Persistent => {
-                Walk::Persistent(device::tile(&client, batch, d_hidden, call.reverse))
+                Walk::Persistent(device::tile(&client, dtype, batch, d_hidden, call.reverse))
             }
         };
         Self {
@@ -155,10 +155,7 @@ impl<'a> Run<'a> {
             client,
             device,
             dtype,
-            sums: match dtype {
-                DType::F64 => DType::F64,
-                _ => DType::F32,
-            },
+            sums: device::sums(dtype),
             variant,
             walk,
             segment: asked.min(most),
@@ -620,7 +617,7 @@ impl<'a> Run<'a> {
     }
 
     fn cubes(&self, tile: &Tile) -> CubeCount {
-        CubeCount::new_1d(self.sizes.batch.div_ceil(tile.rows) as u32)
+        device::cubes(&self.client, self.sizes.batch.div_ceil(tile.rows))
     }
 
     /// A thread for each unit of each row.
