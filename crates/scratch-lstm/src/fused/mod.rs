@@ -33,7 +33,7 @@ mod backends;
 pub(crate) mod composed;
 #[cfg(feature = "cube")]
 mod cube;
-#[cfg(feature = "tuned")]
+#[cfg(all(feature = "cube", feature = "fusion"))]
 mod fusion;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
