@@ -11,12 +11,11 @@ use scratch_lstm::fused::Kernels;
 use scratch_lstm::{
     ForwardError, ForwardOptions, Key, LstmState, Path, PathChoice, ScratchLstm, ScratchLstmConfig,
 };
-use scratch_tests::backend::chosen;
 use scratch_tests::probe::{Cotangents, Sequence, observe, parameter_gradients, probe};
 use scratch_tests::{
-    Case, Named, Tolerance, assert_all_close, assert_all_same, assert_close, device, dtypes, is_gpu,
+    Case, Named, Tolerance, assert_all_close, assert_all_same, assert_close, device, dtypes,
+    is_gpu, say,
 };
-use scratch_train::Backend;
 
 fn cases() -> Vec<Case> {
     let base = ScratchLstmConfig::new(5, 11);
@@ -283,12 +282,13 @@ fn strided_inputs_and_gradients() {
 /// Half precision is computed in f32 and rounded at the end: nearer to f32 than raw operations,
 /// which round at every step.
 #[test]
-fn half_precision_on_flex() {
-    if chosen().backend != Backend::Flex {
-        return;
-    }
+fn half_precision() {
     let config = ScratchLstmConfig::new(5, 11).with_num_layers(2);
     for dtype in [DType::F16, DType::BF16] {
+        if !device().supports_dtype(dtype) {
+            say(&format!("skipped: {dtype:?}, the device has none"));
+            continue;
+        }
         let case = Case::new(config.clone()).with_dtype(dtype);
         // The same numbers in f32: those that the narrow type has.
         let wide = |tensor: Tensor<3>| tensor.cast(DType::F32).detach().require_grad();
