@@ -12,6 +12,8 @@
 //! | `finite_differences` | gradients are the slopes of the function |
 //! | `fused` | the fused operation is the raw one: tracked or not, strided, half precision, checkpointed |
 //! | `feature_matrix` | every variant of the LSTM, alone and with every other, is the same fused and raw |
+//! | `launches` | how many kernels a step launches on a GPU |
+//! | `device_limits` | sizes beyond the buffers of a GPU are split, or a typed error |
 //! | `gradcheck` | the gradient checker finds what is wrong |
 //! | `precision` | rounding errors are no larger than those of raw operations and of PyTorch |
 //! | `stream` | step by step is the sequence, and nothing is allocated |

@@ -107,6 +107,19 @@ pub enum ForwardError {
         /// Why not.
         reason: RawReason,
     },
+    /// A tensor that no buffer of the device has room for.
+    #[error(
+        "{what}: expected at most {most} bytes, the largest buffer of this device, found {bytes}: \
+         take fewer rows or shorter windows"
+    )]
+    TooLarge {
+        /// Which tensor.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// The device's limit.
+        most: u64,
+    },
     /// A tensor without rows or without time steps.
     #[error("{what}: expected at least one row and one time step, found shape {found:?}")]
     Empty {

@@ -7,7 +7,7 @@ use crate::cell::{CellWeights, ScratchLstmCell};
 use crate::config::{DirectionJoin, LayerConnection, ScratchLstmConfig};
 use crate::dropout::{Dropout, mask};
 use crate::error::{ConfigError, ForwardError};
-use crate::fused::{Fused, Path};
+use crate::fused::{Fused, Path, room};
 use crate::layer::{LstmLayer, Passage, Sequence, join_directions};
 use crate::options::ForwardOptions;
 use crate::penalty::{activation_penalty, temporal_activation_penalty};
@@ -216,6 +216,7 @@ impl ScratchLstm {
         let (batch, steps) = shapes::check_input(&input, config.d_input, config.batch_first)?;
         let (dtype, device) = self.kind();
         shapes::check_kind("input", &input, dtype, &device)?;
+        room::check(&device, dtype, config, [batch, steps])?;
         let valid = self.valid(&options, batch, steps)?;
         let states = self.initial_states(options.state, options.resets, batch)?;
         let recurrences = self.recurrences([batch, steps], options.key);

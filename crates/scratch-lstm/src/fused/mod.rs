@@ -40,6 +40,7 @@ mod host;
 mod path;
 #[cfg(all(test, feature = "flex"))]
 mod problem;
+pub(crate) mod room;
 mod rung;
 mod tensors;
 

@@ -8,9 +8,11 @@ use super::persistent::Tile;
 use crate::fused::{Rung, RungError};
 use crate::gates::COUNT;
 
-/// The most units of a layer whose weights are read again at each step rather than multiplied by a
-/// kernel of their own: 4 H² numbers from the caches against two launches, measured.
-const PERSISTENT: usize = 256;
+/// The most units of a layer whose weights are read again at each step, 4 H² numbers from the
+/// caches, instead of multiplied by kernels that are launched at each step. On a GPU an estimate: a
+/// mebibyte passes to a multiprocessor in about the time of two launches. On a processor measured.
+const MOST_ON_GPU: usize = 256;
+const MOST_ON_PROCESSOR: usize = 128;
 
 /// Rows of a persistent cube: it reads the weights once for all of them.
 const ROWS: [usize; 4] = [8, 4, 2, 1];
@@ -28,18 +30,23 @@ const VECTOR: u32 = 8;
 const UNITS: u32 = 256;
 
 /// Operations of a cube in one launch, at most: some tenths of a second on a slow device. Systems
-/// take one that computes for seconds for a device that hangs.
-const OPERATIONS: usize = 2 << 30;
+/// take one that computes for seconds for a device that hangs. Few in this crate's own tests, so
+/// that their sequences take several launches.
+const OPERATIONS: usize = if cfg!(test) { 6000 } else { 2 << 30 };
 
 /// The rung of a layer.
 pub(super) fn rung(client: &Client, d_hidden: usize, dtype: DType) -> Result<Rung, RungError> {
     let largest = largest(client, dtype);
+    let most = match is_processor(client) {
+        true => MOST_ON_PROCESSOR,
+        false => MOST_ON_GPU,
+    };
     match Rung::asked()? {
         Some(Rung::Persistent) if d_hidden > largest => {
             Err(RungError::TooLarge { d_hidden, largest })
         }
         Some(rung) => Ok(rung),
-        None if d_hidden <= PERSISTENT.min(largest) => Ok(Rung::Persistent),
+        None if d_hidden <= most.min(largest) => Ok(Rung::Persistent),
         None => Ok(Rung::Stepwise),
     }
 }
@@ -63,9 +70,14 @@ fn side_by_side(client: &Client) -> usize {
     let hardware = &client.properties().hardware;
     match hardware.num_streaming_multiprocessors {
         Some(count) => count as usize,
-        None if hardware.plane_size_max <= VECTOR => PROCESSOR,
+        None if is_processor(client) => PROCESSOR,
         None => GPU,
     }
+}
+
+/// Whether a processor stands in for a GPU.
+fn is_processor(client: &Client) -> bool {
+    client.properties().hardware.plane_size_max <= VECTOR
 }
 
 /// How a persistent cube is laid out for a batch.

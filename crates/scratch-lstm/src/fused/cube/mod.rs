@@ -49,6 +49,11 @@ struct Kept {
     boundaries: Vec<State>,
 }
 
+/// Bytes of the largest buffer of a device.
+pub(super) fn largest_buffer(device: &CubeDevice) -> u64 {
+    device.client().properties().memory.max_page_size
+}
+
 /// The rung of a layer on a device, if there are kernels for such a cell.
 pub(super) fn rung(
     device: &CubeDevice,

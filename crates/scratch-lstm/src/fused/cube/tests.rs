@@ -118,22 +118,3 @@ fn numbers(tensor: CubeTensor) -> Vec<f64> {
 fn of_flex(tensor: FloatTensor<Flex>) -> Vec<f64> {
     tensor.to_contiguous().into_data().iter::<f64>().collect()
 }
-#[test]
-fn zz_props() {
-    let c = CubeDevice::default().client();
-    println!(
-        "{:?} {:?} {:?}",
-        c.properties().hardware,
-        c.properties().memory,
-        c.properties().identity
-    );
-    for d in [
-        DType::F16,
-        DType::BF16,
-        DType::F64,
-        DType::F32,
-        DType::Flex32,
-    ] {
-        println!("{d:?} {}", has_type(&CubeDevice::default(), d));
-    }
-}

@@ -1,0 +1,122 @@
+//! Proves how many kernels a sequence launches on a GPU: two for each step forward and two back on
+//! the stepwise rung, none on the persistent one.
+//!
+//! The runtime logs every kernel that it launches, matrix products among them. A process of its own
+//! runs a sequence with the log switched on; what a longer sequence launches more than a shorter
+//! one is what its steps launch.
+//!
+//! ```sh
+//! SCRATCH_TEST_BACKEND=wgpu cargo test --release -p scratch-tests --features wgpu --test launches -- --nocapture
+//! ```
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use burn::tensor::Tensor;
+use scratch_lstm::{ForwardOptions, ScratchLstmConfig};
+use scratch_tests::{device, is_gpu, say};
+use tempfile::TempDir;
+
+/// Set in the process that runs a sequence, to its steps and what is asked of it.
+const STEPS: &str = "SCRATCH_LAUNCHES_STEPS";
+const TRAINS: &str = "SCRATCH_LAUNCHES_TRAINS";
+const LENGTHS: &str = "SCRATCH_LAUNCHES_LENGTHS";
+
+/// Steps of the two sequences.
+const SHORT: usize = 5;
+const LONG: usize = 13;
+
+#[test]
+fn launches_for_each_step() {
+    if !is_gpu() || std::env::var_os(STEPS).is_some() {
+        return;
+    }
+    for (rung, forward, both) in [("stepwise", 2, 4), ("persistent", 0, 0)] {
+        for lengths in [false, true] {
+            for (trains, expected) in [(false, forward), (true, both)] {
+                let count = |steps| launches(rung, steps, trains, lengths);
+                let (short, long) = (count(SHORT), count(LONG));
+                let (more, steps) = (long - short, LONG - SHORT);
+                let what = match trains {
+                    false => "forward",
+                    true => "forward and back",
+                };
+                say(&format!(
+                    "{rung}, {what}, lengths {lengths}: {short} launches for {SHORT} steps, \
+                     {long} for {LONG}"
+                ));
+                assert_eq!(more, expected * steps, "{rung}, {what}, lengths {lengths}");
+            }
+        }
+    }
+}
+
+/// What the other process does.
+#[test]
+fn a_sequence() {
+    let Some(steps) = std::env::var_os(STEPS) else {
+        return;
+    };
+    let steps: usize = steps.to_str().unwrap().parse().unwrap();
+    let is_set = |name: &str| std::env::var(name).unwrap() == "true";
+    let device = match is_set(TRAINS) {
+        true => device().autodiff(),
+        false => device(),
+    };
+    let lstm = ScratchLstmConfig::new(5, 11).init(&device);
+    let input = Tensor::ones([3, steps, 5], &device);
+    let lengths = [SHORT, 1, 3];
+    let options = match is_set(LENGTHS) {
+        true => ForwardOptions::new().with_lengths(&lengths[..]),
+        false => ForwardOptions::new(),
+    };
+    let (output, _) = lstm.forward_with(input, options);
+    let loss = output.sum();
+    if is_set(TRAINS) {
+        let gradients = loss.backward();
+        let weight = &lstm.layers[0].forward.weight_hh;
+        let gradient = weight.grad(&gradients).unwrap();
+        assert!(gradient.sum().into_scalar::<f32>().is_finite());
+    } else {
+        assert!(loss.into_scalar::<f32>().is_finite());
+    }
+    // The log is written by a thread that the end of the process would not wait for.
+    std::thread::sleep(Duration::from_millis(500));
+}
+
+/// The kernels that a sequence of so many steps launches.
+fn launches(rung: &str, steps: usize, trains: bool, lengths: bool) -> usize {
+    let folder = TempDir::new().unwrap();
+    let log = folder.path().join("log");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_sequence"])
+        .env(STEPS, steps.to_string())
+        .env(TRAINS, trains.to_string())
+        .env(LENGTHS, lengths.to_string())
+        .env("SCRATCH_LSTM_GPU_RUNG", rung)
+        .env("CUBECL_DEBUG_LOG", &log)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    logged(&log)
+}
+
+/// Lines such as `| 73.038µs | KernelBinop | AddOp_82136cde`.
+fn logged(log: &Path) -> usize {
+    let text = fs::read_to_string(log).unwrap();
+    let is_launch = |line: &&str| {
+        let mut parts = line.split('|').map(str::trim);
+        let (before, time) = (parts.next(), parts.next());
+        before == Some("") && time.is_some_and(|time| time.ends_with('s') && is_number(time))
+    };
+    let count = text.lines().filter(is_launch).count();
+    assert!(count > 0, "nothing is logged");
+    count
+}
+
+fn is_number(time: &str) -> bool {
+    time.starts_with(|first: char| first.is_ascii_digit())
+}
