@@ -57,10 +57,14 @@ impl SequenceModel for Parity {
     }
 
     /// Sums over targets; the trainer divides and reports `valid_accuracy`.
-    fn measure(&self, (_, odd): &Bits, out: &StepOutput<LstmState>) -> Vec<(&'static str, f64)> {
+    fn measure(
+        &self,
+        (_, odd): &Bits,
+        out: &StepOutput<LstmState>,
+    ) -> Vec<(&'static str, Tensor<1>)> {
         let answers: Tensor<2, Int> = out.outputs.clone().argmax(2).squeeze_dim(2);
         let right = answers.equal(odd.clone()).int().sum();
-        vec![("accuracy", right.into_scalar::<i64>() as f64)]
+        vec![("accuracy", right.float())]
     }
 }
 

@@ -292,6 +292,16 @@ fn cpu_device(backend: Backend) -> Option<Device> {
     }
 }
 
+/// Whether a device computes on this processor, where work is done when it is asked for and not
+/// queued.
+pub fn is_processor(device: &Device) -> bool {
+    let device = device.clone().without_autodiff();
+    Backend::PREFERENCE
+        .into_iter()
+        .filter_map(cpu_device)
+        .any(|processor| processor == device)
+}
+
 fn cuda_devices() -> Vec<Device> {
     #[cfg(feature = "cuda")]
     {

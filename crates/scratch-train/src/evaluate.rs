@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType, Tensor};
 use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
@@ -51,30 +51,70 @@ pub fn evaluate_with<M: SequenceModel>(
     let key = Key::new(0).child("evaluate");
     let mut carried = None;
     let mut targets = 0.0;
-    let mut loss = 0.0;
-    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    let mut sums = Sums::default();
     for index in 0..data.windows() {
         let window = data.window(0, index, device);
         let output = model.step(&window.batch, enter(model, &window.start, carried), &key);
         let weight = output.targets as f64;
         targets += weight;
-        loss += weight * output.loss.clone().into_scalar::<f64>();
+        sums.add(output.loss.clone(), weight, None);
         for (name, sum) in model.measure(&window.batch, &output) {
-            *sums.entry(name.to_string()).or_default() += sum;
+            sums.add(sum, 1.0, Some(name));
         }
         look(&window.batch, &output);
         carried = Some(output.state);
     }
+    sums.read();
     if targets == 0.0 {
         return Err(TrainError::NoData { what: "evaluation" });
     }
     Ok(Evaluation {
-        loss: loss / targets,
+        loss: sums.loss / targets,
         metrics: sums
+            .metrics
             .into_iter()
             .map(|(name, sum)| (name, sum / targets))
             .collect(),
     })
+}
+
+/// What windows add up to. It is read many windows at a time: reading waits for the device.
+#[derive(Default)]
+struct Sums {
+    /// Numbers on the device, `[1]`, with their weights and the metric's name; none for the loss.
+    pending: Vec<(Tensor<1>, f64, Option<&'static str>)>,
+    loss: f64,
+    metrics: BTreeMap<String, f64>,
+}
+
+/// Numbers that are read at once.
+const TOGETHER: usize = 128;
+
+impl Sums {
+    fn add(&mut self, number: Tensor<1>, weight: f64, metric: Option<&'static str>) {
+        self.pending.push((number, weight, metric));
+        if self.pending.len() >= TOGETHER {
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        let Some((first, ..)) = self.pending.first() else {
+            return;
+        };
+        let dtype = FloatDType::from(first.dtype());
+        let numbers = self.pending.iter().map(|(one, ..)| one.clone().cast(dtype));
+        let numbers = Tensor::cat(numbers.collect(), 0).into_data();
+        let pending = self.pending.drain(..);
+        for (number, (_, weight, metric)) in numbers.iter::<f64>().zip(pending) {
+            match metric {
+                None => self.loss += weight * number,
+                Some(name) => {
+                    *self.metrics.entry(name.to_string()).or_default() += weight * number;
+                }
+            }
+        }
+    }
 }
 
 /// Numbers that need not be finite: JSON has no word for those that are not, and a checkpoint must

@@ -31,13 +31,14 @@ pub trait SequenceModel: Module {
         state.reset_rows(rows)
     }
 
-    /// Task metrics of one window as sums over its targets, by name; the loop divides by the
-    /// number of targets. `valid_<name>` in reports.
+    /// Task metrics of one window as sums over its targets, `[1]`, by name; the loop divides by the
+    /// number of targets. `valid_<name>` in reports. They are tensors so that nothing waits for the
+    /// device at each window.
     fn measure(
         &self,
         _batch: &Self::Batch,
         _output: &StepOutput<Self::State>,
-    ) -> Vec<(&'static str, f64)> {
+    ) -> Vec<(&'static str, Tensor<1>)> {
         Vec::new()
     }
 }

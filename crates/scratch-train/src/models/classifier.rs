@@ -137,9 +137,13 @@ impl SequenceModel for Classifier {
         }
     }
 
-    fn measure(&self, batch: &LabelledBatch, output: &StepOutput<()>) -> Vec<(&'static str, f64)> {
+    fn measure(
+        &self,
+        batch: &LabelledBatch,
+        output: &StepOutput<()>,
+    ) -> Vec<(&'static str, Tensor<1>)> {
         let guessed: Tensor<1, Int> = output.outputs.clone().argmax(2).reshape([-1]);
         let right = guessed.equal(batch.labels.clone()).int().sum();
-        vec![("accuracy", right.into_scalar::<i64>() as f64)]
+        vec![("accuracy", right.float())]
     }
 }

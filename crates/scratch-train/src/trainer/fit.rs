@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::budget::Budget;
 use super::losses::Losses;
 use super::{Outcome, Trainer};
-use crate::backend::panic_message;
+use crate::backend::{self, panic_message};
 use crate::callback::{Control, Ending, Plan, SavedStates};
 use crate::checkpoint::Snapshot;
-use crate::data::SequenceData;
+use crate::data::{SequenceData, Window};
 use crate::environment::Environment;
 use crate::error::{CheckpointError, TrainError};
 use crate::evaluate::evaluate;
@@ -21,8 +21,12 @@ use crate::progress::{BestWeights, Validation};
 use crate::schedule::Place;
 
 /// What lives only while `fit` runs.
-pub(super) struct Run<M> {
+pub(super) struct Run<M: SequenceModel> {
     pub(super) losses: Losses,
+    /// Whether the device queues what it is asked for, so that the host has time meanwhile.
+    pub(super) is_queued: bool,
+    /// The window to come with its epoch and index, if it was made ahead.
+    pub(super) ahead: Option<((usize, usize), Window<M::Batch>)>,
     /// The model in the precision it computes in, until the next step.
     pub(super) lowered: Option<M>,
     pub(super) reported: Instant,
@@ -39,7 +43,7 @@ pub(super) struct Run<M> {
     environment: Option<Environment>,
 }
 
-impl<M> Run<M> {
+impl<M: SequenceModel> Run<M> {
     pub(super) fn seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
@@ -80,7 +84,9 @@ impl<M: SequenceModel> Trainer<'_, M> {
         let _lock = self.begin_checkpoints()?;
         self.start(train.windows())?;
         let mut run = Run {
-            losses: Losses::default(),
+            losses: Losses::new(&self.device),
+            is_queued: !backend::is_processor(&self.device),
+            ahead: None,
             lowered: None,
             reported: Instant::now(),
             has_reported: false,
@@ -200,7 +206,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
                 if control >= Control::Validate || self.validation_is_due(run, ends_epoch) {
                     if run.reported_targets > 0 {
                         let share = self.place(run, windows).share;
-                        self.report(run, share)?;
+                        self.report(run, share, false)?;
                     }
                     self.validate(run, valid)?;
                     is_save_due = true;

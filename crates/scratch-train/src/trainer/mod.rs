@@ -8,6 +8,7 @@
 mod budget;
 mod fit;
 mod losses;
+mod reader;
 mod resume;
 mod step;
 

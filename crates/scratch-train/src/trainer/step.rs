@@ -29,7 +29,11 @@ impl<M: SequenceModel> Trainer<'_, M> {
     ) -> Result<(), TrainError> {
         let (epoch, index) = (self.progress.epoch, self.progress.window);
         let place = self.place(run, train.windows());
-        let window = train.window(epoch, index, &self.device.clone().autodiff());
+        let device = self.device.clone().autodiff();
+        let window = match run.ahead.take() {
+            Some((place, window)) if place == (epoch, index) => window,
+            _ => train.window(epoch, index, &device),
+        };
         let carried = match &window.start {
             Start::Fresh => None,
             _ => self.carried.take(),
@@ -50,6 +54,12 @@ impl<M: SequenceModel> Trainer<'_, M> {
         run.reported_targets += trained.targets;
         let step = self.progress.step + 1;
         run.losses.add_loss(trained.loss, trained.targets, step);
+        // While the device is busy with this window, before anybody waits for it.
+        if run.is_queued {
+            run.ahead = self
+                .following(train.windows())
+                .map(|place| (place, train.window(place.0, place.1, &device)));
+        }
 
         // Windows weigh as much as they have targets.
         if self.config.accumulate > 1 {
@@ -69,6 +79,15 @@ impl<M: SequenceModel> Trainer<'_, M> {
             self.optimize(run, &place, train.windows())?;
         }
         Ok(())
+    }
+
+    /// Epoch and index of the window after this one.
+    fn following(&self, windows: usize) -> Option<(usize, usize)> {
+        let (epoch, index) = (self.progress.epoch, self.progress.window + 1);
+        match index < windows {
+            true => Some((epoch, index)),
+            false => (epoch + 1 < self.config.epochs).then_some((epoch + 1, 0)),
+        }
     }
 
     /// One step of the optimizer with the mean gradient over all targets since the last: what one
@@ -111,7 +130,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
         self.log(run)?;
         let elapsed = run.reported.elapsed().as_secs_f64();
         if !run.has_reported || elapsed >= REPORT_SECONDS {
-            self.report(run, place.share)?;
+            self.report(run, place.share, true)?;
         }
         Ok(())
     }
@@ -143,7 +162,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
         }
     }
 
-    /// A row of the record, if it is due.
+    /// A row of the record, if it is due: told when its loss has been read.
     fn log(&mut self, run: &mut Run<M>) -> Result<(), TrainError> {
         if !self
             .progress
@@ -152,34 +171,40 @@ impl<M: SequenceModel> Trainer<'_, M> {
         {
             return Ok(());
         }
-        self.read_losses(run)?;
-        let mean = std::mem::take(&mut self.progress.row);
-        // Every step since the last row was skipped: there is no loss to speak of.
-        if mean.is_empty() {
-            return Ok(());
-        }
-        let row = StepRow {
+        run.losses.add_row(StepRow {
             step: self.progress.step,
             epoch: self.progress.epoch,
-            loss: mean.mean(),
+            loss: f64::NAN,
             learning_rate: run.learning_rate,
-            grad_norm: run.losses.last_norm,
+            grad_norm: None,
             skipped: self.progress.skipped,
-        };
-        self.tell(|callback| callback.logged(&row));
-        Ok(())
+        });
+        self.look_for_losses(run)
     }
 
     /// Tells whoever looks on: a few times a second, the first step whatever comes, and before each
     /// validation, so that even the shortest run says how fast it was.
-    pub(super) fn report(&mut self, run: &mut Run<M>, share: f64) -> Result<(), TrainError> {
-        let loss = self.read_losses(run)?;
+    pub(super) fn report(
+        &mut self,
+        run: &mut Run<M>,
+        share: f64,
+        is_under_way: bool,
+    ) -> Result<(), TrainError> {
+        // The first report, and one before a validation, are about all that was done.
+        match run.has_reported && is_under_way {
+            true => self.look_for_losses(run)?,
+            false => self.read_losses(run)?,
+        }
+        let shown = std::mem::take(&mut run.losses.shown);
         let elapsed = run.reported.elapsed().as_secs_f64();
         let report = StepReport {
             step: self.progress.step,
             epoch: self.progress.epoch,
             progress: share,
-            loss: loss.unwrap_or_else(|| self.progress.train.mean()),
+            loss: match shown.is_empty() {
+                true => self.progress.train.mean(),
+                false => shown.mean(),
+            },
             learning_rate: run.learning_rate,
             grad_norm: run.losses.last_norm,
             targets_per_second: run.reported_targets as f64 / elapsed.max(1e-9),
