@@ -68,8 +68,13 @@ fn choose_device_to_train(
         chosen.backend,
         Backend::Cuda | Backend::Vulkan | Backend::Wgpu
     ) {
-        let note = "note: the first steps take longer on a GPU, whose kernels are compiled first";
-        lines.push(note.into());
+        let kept = match cfg!(any(feature = "wgpu", feature = "vulkan", feature = "cuda")) {
+            true => " and tries out the fastest, which is kept for the next run",
+            false => "",
+        };
+        lines.push(format!(
+            "note: the first step compiles the GPU's kernels{kept}"
+        ));
     }
     Ok((chosen.device, lines))
 }

@@ -25,8 +25,8 @@ pub(super) struct Run<M: SequenceModel> {
     pub(super) losses: Losses,
     /// Whether the device queues what it is asked for, so that the host has time meanwhile.
     pub(super) is_queued: bool,
-    /// The window to come with its epoch and index, if it was made ahead.
-    pub(super) ahead: Option<((usize, usize), Window<M::Batch>)>,
+    /// The window to come, if it was made ahead.
+    pub(super) ahead: Option<Ahead<M::Batch>>,
     /// The model in the precision it computes in, until the next step.
     pub(super) lowered: Option<M>,
     pub(super) reported: Instant,
@@ -41,6 +41,12 @@ pub(super) struct Run<M: SequenceModel> {
     /// Whether something happened since the last checkpoint.
     is_unsaved: bool,
     environment: Option<Environment>,
+}
+
+/// A window, and its epoch and index.
+pub(super) struct Ahead<B> {
+    pub(super) place: (usize, usize),
+    pub(super) window: Window<B>,
 }
 
 impl<M: SequenceModel> Run<M> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 
 use super::Trainer;
-use super::fit::Run;
+use super::fit::{Ahead, Run};
 use crate::callback::{StepReport, StepRow};
 use crate::config::{MOST_SKIPPED, NonFinite};
 use crate::data::{SequenceData, Start};
@@ -31,7 +31,7 @@ impl<M: SequenceModel> Trainer<'_, M> {
         let place = self.place(run, train.windows());
         let device = self.device.clone().autodiff();
         let window = match run.ahead.take() {
-            Some((place, window)) if place == (epoch, index) => window,
+            Some(Ahead { place, window }) if place == (epoch, index) => window,
             _ => train.window(epoch, index, &device),
         };
         let carried = match &window.start {
@@ -56,9 +56,10 @@ impl<M: SequenceModel> Trainer<'_, M> {
         run.losses.add_loss(trained.loss, trained.targets, step);
         // While the device is busy with this window, before anybody waits for it.
         if run.is_queued {
-            run.ahead = self
-                .following(train.windows())
-                .map(|place| (place, train.window(place.0, place.1, &device)));
+            run.ahead = self.following(train.windows()).map(|place| Ahead {
+                place,
+                window: train.window(place.0, place.1, &device),
+            });
         }
 
         // Windows weigh as much as they have targets.
