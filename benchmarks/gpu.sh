@@ -56,7 +56,6 @@ flex) rungs=${RUNGS:-chosen} on_gpu=no ;;
 *) fail "--backend: expected cuda, vulkan, wgpu or flex, found $backend" ;;
 esac
 folder=${folder:-$here/results-$(date +%Y-%m-%d-%H%M%S)}
-mkdir -p "$folder"
 
 read -ra dtypes <<<"${DTYPES:-f32 f16 bf16}"
 read -ra sets <<<"${SETS:-standard published}"
@@ -71,6 +70,7 @@ if [[ -z $program ]]; then
     program=${CARGO_TARGET_DIR:-$here/../target}/release/scratch-benchmarks
 fi
 [[ -x $program ]] || fail "expected a program, found nothing that can be run at $program"
+mkdir -p "$folder"
 
 # PyTorch.
 python=${PYTHON:-}
