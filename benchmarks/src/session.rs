@@ -108,11 +108,8 @@ impl<'a> Session<'a> {
     /// If it was asked for by name and is not there.
     pub fn pytorches(&self) -> Result<Vec<Pytorch>, BenchmarkError> {
         let mut there = Vec::new();
-        for (peer, torch) in self
-            .peers()
-            .into_iter()
-            .filter_map(|peer| Some((peer, peer.torch()?)))
-        {
+        for torch in self.peers().into_iter().filter_map(PeerName::torch) {
+            let peer = torch.peer();
             let dtype = self.args.dtype;
             if torch == Torch::CudnnTf32 && dtype != Dtype::F32 {
                 return Err(BenchmarkError::OnlyInF32 { peer, dtype });
