@@ -3,6 +3,8 @@
 use clap::{Parser, ValueEnum};
 use scratch_train::Backend;
 
+use crate::dtype::Dtype;
+use crate::peers::Torch;
 use crate::probe::Probe;
 use crate::workload::{Mode, Size};
 
@@ -10,7 +12,7 @@ use crate::workload::{Mode, Size};
 ///
 /// Prints, for each size, mode and peer, the peer's time over ours (above 1: ours is faster) with
 /// an interval, and how fast ours is. Sizes are batch, steps, input width and hidden width of one
-/// layer, one direction, in f32.
+/// layer, one direction.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "scratch-benchmarks", version, after_help = EXAMPLES)]
 pub struct Args {
@@ -27,7 +29,22 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub backend: Option<Backend>,
 
-    /// Whom to compare with; repeat it for more [default: burn, and pytorch where there is one]
+    /// The published size alone, 16,1024,768,768, with the times that others have published for it
+    #[arg(long, conflicts_with_all = ["sizes", "kind"])]
+    pub published: bool,
+
+    /// What weights, input and output consist of
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value_t,
+        value_enum,
+        conflicts_with = "kind"
+    )]
+    pub dtype: Dtype,
+
+    /// Whom to compare with; repeat it for more [default: burn, and pytorch, or cudnn on a GPU,
+    /// where there is one]
     #[arg(long = "peer", value_name = "PEER")]
     pub peers: Vec<PeerName>,
 
@@ -100,6 +117,10 @@ pub enum PeerName {
     Burn,
     /// PyTorch's, on the CPU
     Pytorch,
+    /// PyTorch's by cuDNN, on a GPU with CUDA, f32 as f32
+    Cudnn,
+    /// The same in f32 with TF32 products
+    CudnnTf32,
     /// This one by raw operations instead of the fused one
     Raw,
     /// This one on Flex
@@ -109,14 +130,21 @@ pub enum PeerName {
 }
 
 impl PeerName {
-    /// Those that are compared with when nobody is named.
-    const USUAL: [PeerName; 2] = [PeerName::Burn, PeerName::Pytorch];
+    /// Those that are compared with when nobody is named, by the run's backend.
+    const fn usual(backend: Backend) -> [PeerName; 2] {
+        match backend {
+            Backend::Cuda | Backend::Vulkan | Backend::Wgpu => [Self::Burn, Self::Cudnn],
+            Backend::NdArray | Backend::Flex => [Self::Burn, Self::Pytorch],
+        }
+    }
 
     /// What it is called in results, as on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Burn => "burn",
             Self::Pytorch => "pytorch",
+            Self::Cudnn => "cudnn",
+            Self::CudnnTf32 => "cudnn-tf32",
             Self::Raw => "raw",
             Self::Flex => "flex",
             Self::Ndarray => "ndarray",
@@ -128,7 +156,17 @@ impl PeerName {
         match self {
             Self::Flex => Some(Backend::Flex),
             Self::Ndarray => Some(Backend::NdArray),
-            Self::Burn | Self::Pytorch | Self::Raw => None,
+            Self::Burn | Self::Pytorch | Self::Cudnn | Self::CudnnTf32 | Self::Raw => None,
+        }
+    }
+
+    /// Where PyTorch computes it, if it does.
+    pub const fn torch(self) -> Option<Torch> {
+        match self {
+            Self::Pytorch => Some(Torch::Cpu),
+            Self::Cudnn => Some(Torch::Cudnn),
+            Self::CudnnTf32 => Some(Torch::CudnnTf32),
+            Self::Burn | Self::Raw | Self::Flex | Self::Ndarray => None,
         }
     }
 }
@@ -140,6 +178,8 @@ Examples:
   scratch-benchmarks --peer pytorch --python ~/torch/bin/python
   scratch-benchmarks --backend ndarray --json > results.jsonl
   scratch-benchmarks --peer raw                         what the fused operation is worth
+  scratch-benchmarks --dtype bf16 --peer cudnn          in another type, against cuDNN
+  scratch-benchmarks --published                        the size that others have published
   scratch-benchmarks --memory                           peak memory of training steps
   scratch-benchmarks --growth                           is it linear in the number of steps?
   scratch-benchmarks --long --pairs 3                   T = 10,000, with gradient checkpointing
@@ -149,7 +189,9 @@ Examples:
 impl Args {
     /// The sizes to time.
     pub fn sizes(&self) -> Vec<Size> {
-        if self.sizes.is_empty() {
+        if self.published {
+            vec![Size::PUBLISHED]
+        } else if self.sizes.is_empty() {
             Size::STANDARD.to_vec()
         } else {
             self.sizes.clone()
@@ -165,10 +207,10 @@ impl Args {
         }
     }
 
-    /// Whom to compare with, each once, PyTorch if it is there.
-    pub fn peers(&self) -> Vec<PeerName> {
+    /// Whom to compare with in a run on `backend`, each once, PyTorch if it is there.
+    pub fn peers(&self, backend: Backend) -> Vec<PeerName> {
         if self.peers.is_empty() {
-            return PeerName::USUAL.to_vec();
+            return PeerName::usual(backend).to_vec();
         }
         let mut peers = Vec::new();
         for &peer in &self.peers {
@@ -213,7 +255,11 @@ mod tests {
         let args = parse("").unwrap();
         assert_eq!(args.sizes(), Size::STANDARD);
         assert_eq!(args.modes(), [Mode::Forward, Mode::Train]);
-        assert_eq!(args.peers(), [PeerName::Burn, PeerName::Pytorch]);
+        let on_cpu = args.peers(Backend::Flex);
+        assert_eq!(on_cpu, [PeerName::Burn, PeerName::Pytorch]);
+        let on_gpu = args.peers(Backend::Vulkan);
+        assert_eq!(on_gpu, [PeerName::Burn, PeerName::Cudnn]);
+        assert_eq!(args.dtype, Dtype::F32);
         assert_eq!(args.kind(), Kind::Compare);
     }
 
@@ -228,7 +274,24 @@ mod tests {
             [Size::new(3, 7, 5, 11), Size::new(1, 2, 3, 4)]
         );
         assert_eq!(args.modes(), [Mode::Train]);
-        assert_eq!(args.peers(), [PeerName::Pytorch, PeerName::Raw]);
+        let expected = [PeerName::Pytorch, PeerName::Raw];
+        assert_eq!(args.peers(Backend::Cuda), expected);
+    }
+
+    #[test]
+    fn the_published_size_comes_alone() {
+        let args = parse("--published --dtype bf16 --peer cudnn-tf32").unwrap();
+        assert_eq!(args.sizes(), [Size::new(16, 1024, 768, 768)]);
+        assert_eq!(args.dtype, Dtype::Bf16);
+        assert_eq!(args.peers(Backend::Cuda), [PeerName::CudnnTf32]);
+        assert_eq!(args.kind(), Kind::Compare);
+    }
+
+    #[test]
+    fn whoever_is_pytorch_knows_its_peer() {
+        for &peer in PeerName::value_variants() {
+            assert!(peer.torch().is_none_or(|torch| torch.peer() == peer));
+        }
     }
 
     #[test]
@@ -260,7 +323,12 @@ mod tests {
             ("--pairs 0", "1..=1000"),
             ("--threads 0", "1..=1024"),
             ("--backend gpu", "cuda, vulkan, wgpu, ndarray, flex"),
-            ("--peer keras", "burn, pytorch, raw"),
+            ("--peer keras", "burn, pytorch, cudnn, cudnn-tf32, raw"),
+            ("--dtype f64", "f32, f16, bf16"),
+            ("--loop --dtype f16", "cannot be used with"),
+            ("--memory --dtype f32", "cannot be used with"),
+            ("--published --size 3,7,5,11", "cannot be used with"),
+            ("--growth --published", "cannot be used with"),
             ("--mode backward", "forward, train"),
             ("--growth --mode train", "cannot be used with"),
             ("--memory --pairs 3", "cannot be used with"),

@@ -5,6 +5,8 @@ use std::io;
 use scratch_train::{BackendError, TrainError};
 use thiserror::Error;
 
+use crate::args::PeerName;
+use crate::dtype::Dtype;
 use crate::memory::MemoryError;
 use crate::peers::PeerError;
 
@@ -14,9 +16,32 @@ pub enum BenchmarkError {
     /// The backend cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The device does not compute in the type.
+    #[error("`--dtype {dtype}`: expected a type that {device} computes in; {reason}")]
+    Dtype {
+        /// What was asked for.
+        dtype: Dtype,
+        /// The device.
+        device: String,
+        /// What it has, or what is wrong.
+        reason: String,
+    },
     /// PyTorch was asked for and is not there.
-    #[error("PyTorch was asked for: {0}; name a Python that has torch with `--python PATH`")]
-    NoPytorch(#[source] PeerError),
+    #[error("`--peer {}`: {source}; name a Python that has torch with `--python PATH`", peer.name())]
+    NoPytorch {
+        /// On which device.
+        peer: PeerName,
+        /// What is missing.
+        source: PeerError,
+    },
+    /// A way to compute in f32 was asked for in another type.
+    #[error("`--peer {}` is a way to multiply in f32: expected --dtype f32, found {dtype}", peer.name())]
+    OnlyInF32 {
+        /// The peer.
+        peer: PeerName,
+        /// What was asked for.
+        dtype: Dtype,
+    },
     /// Raw operations were asked for as a peer, and there is no fused one.
     #[error("`--peer raw` compares the fused operation with raw ones: {0}")]
     NotFused(#[source] PeerError),
@@ -52,7 +77,12 @@ impl BenchmarkError {
     /// What the process ends with: 2 for what was asked for, as for unknown flags; 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Backend(_) | Self::NoPytorch(_) | Self::NotFused(_) | Self::Memory(_) => 2,
+            Self::Backend(_)
+            | Self::Dtype { .. }
+            | Self::NoPytorch { .. }
+            | Self::OnlyInF32 { .. }
+            | Self::NotFused(_)
+            | Self::Memory(_) => 2,
             Self::Probe { .. }
             | Self::Threads { .. }
             | Self::Peer(_)

@@ -1,6 +1,7 @@
 //! Side-by-side runs of this project's LSTM, burn's own and PyTorch's; see `README.md`.
 
 mod args;
+mod dtype;
 mod error;
 mod machine;
 mod matmul;

@@ -11,6 +11,15 @@ pub enum MemoryError {
     /// Another system than Linux.
     #[error("the peak of a process is read from /proc/self/status, which only Linux has")]
     System,
+    /// A peer whose tensors lie elsewhere.
+    #[error(
+        "only what lies in the process's own memory can be measured: \
+         expected a --peer on the CPU, found {peer}"
+    )]
+    Peer {
+        /// The peer.
+        peer: &'static str,
+    },
     /// A backend whose tensors lie elsewhere.
     #[error(
         "only what lies in the process's own memory can be measured: \

@@ -68,6 +68,9 @@ impl Size {
         Size::new(8, 32, 32, 32),
     ];
 
+    /// That for which others have published times.
+    pub const PUBLISHED: Size = Size::new(16, 1024, 768, 768);
+
     /// A size that nobody typed.
     pub const fn new(b: usize, t: usize, d: usize, h: usize) -> Self {
         Self { b, t, d, h }
@@ -183,7 +186,7 @@ mod tests {
         assert!(huge(&format!("1,1,{0},{0}", usize::MAX)).contains("weights"));
         assert!(huge("1000000,1000000,1,1").contains("input"));
         assert!(huge("10000,10000,1,10").contains("gates"));
-        for size in Size::STANDARD {
+        for size in Size::STANDARD.into_iter().chain([Size::PUBLISHED]) {
             assert_eq!(size.check(), Ok(size));
         }
     }

@@ -9,7 +9,7 @@ mod scratch;
 
 pub use self::burn::BurnLstm;
 pub use on_burn::{BurnModel, OnBurn, input, mean_of_squares, median_seconds};
-pub use pytorch::Pytorch;
+pub use pytorch::{Pytorch, Torch};
 pub use raw::RawLstm;
 pub use scratch::path;
 
@@ -36,7 +36,7 @@ pub trait Peer {
     /// If it cannot run.
     fn time(&mut self, size: Size, mode: Mode, iterations: usize) -> Result<f64, PeerError>;
 
-    /// Median seconds of its library's product of two matrices `[width, width]` in f32.
+    /// Median seconds of its library's product of two matrices `[width, width]`.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
 use crate::statistics::median;
 use crate::workload::{Mode, Size};
@@ -84,8 +84,9 @@ impl<M: BurnModel> Peer for OnBurn<M> {
     }
 
     fn multiply(&mut self, width: usize, iterations: usize) -> Result<f64, PeerError> {
-        let values = input([1, width, width], &self.device);
-        let matrix = values.reshape([width, width]);
+        // Drawn on the device: a large matrix takes longer to come from the host than to multiply.
+        let numbers = Distribution::Uniform(-1.0, 1.0);
+        let matrix = Tensor::<2>::random([width, width], numbers, &self.device);
         median_seconds(&self.device, iterations, || {
             Tensor::<2>::matmul(matrix.clone(), matrix.clone())
         })

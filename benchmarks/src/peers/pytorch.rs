@@ -1,4 +1,4 @@
-//! PyTorch's LSTM on the CPU, in a Python process that answers requests line by line.
+//! PyTorch's LSTM, on the CPU or by cuDNN, in a Python process that answers requests line by line.
 
 use std::env;
 use std::fmt;
@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::args::PeerName;
+use crate::dtype::Dtype;
 use crate::probe::Footprint;
 use crate::workload::{Mode, Size};
 
@@ -25,8 +27,40 @@ pub struct Pytorch {
     answers: Receiver<String>,
     /// Gives the last line on stderr, once the process has ended.
     complaints: Option<JoinHandle<String>>,
+    torch: Torch,
     threads: usize,
-    version: String,
+    info: Info,
+}
+
+/// Where PyTorch computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Torch {
+    /// On the CPU.
+    Cpu,
+    /// On a GPU with CUDA, by cuDNN, f32 as f32.
+    Cudnn,
+    /// The same, where products in f32 are TF32's.
+    CudnnTf32,
+}
+
+impl Torch {
+    /// The peer that is compared with.
+    pub const fn peer(self) -> PeerName {
+        match self {
+            Self::Cpu => PeerName::Pytorch,
+            Self::Cudnn => PeerName::Cudnn,
+            Self::CudnnTf32 => PeerName::CudnnTf32,
+        }
+    }
+
+    /// What the Python program is told.
+    const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Cpu => &["--device", "cpu"],
+            Self::Cudnn => &["--device", "cuda"],
+            Self::CudnnTf32 => &["--device", "cuda", "--tf32"],
+        }
+    }
 }
 
 /// Handed to Python as text, so that the program needs no file beside it.
@@ -40,14 +74,20 @@ const LIMIT: Duration = Duration::from_secs(300);
 const SPINNING: Duration = Duration::from_millis(250);
 
 impl Pytorch {
-    /// Starts `python`, whose torch will use `threads`.
+    /// Starts `python`, whose torch will compute in `dtype` and use `threads` of the CPU.
     ///
     /// # Errors
     ///
-    /// If there is no such program or it cannot import torch.
-    pub fn start(python: &str, threads: usize) -> Result<Self, PeerError> {
+    /// If there is no such program, it cannot import torch, or torch has no such device.
+    pub fn start(
+        python: &str,
+        torch: Torch,
+        dtype: Dtype,
+        threads: usize,
+    ) -> Result<Self, PeerError> {
         let mut child = Command::new(python)
-            .args(["-c", PROGRAM])
+            .args(["-c", PROGRAM, "--dtype", dtype.name()])
+            .args(torch.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -66,12 +106,24 @@ impl Pytorch {
             // Read all the time: a full pipe would stop the process.
             complaints: Some(thread::spawn(|| last_line(stderr))),
             child,
+            torch,
             threads,
-            version: String::new(),
+            info: Info::default(),
         };
-        let info: Info = pytorch.ask(&InfoRequest { cmd: "info" })?;
-        pytorch.version = info.torch;
+        pytorch.info = pytorch.ask(&InfoRequest { cmd: "info" })?;
         Ok(pytorch)
+    }
+
+    /// Which peer it is.
+    pub fn peer(&self) -> PeerName {
+        self.torch.peer()
+    }
+
+    /// After a timing on the CPU, until its threads are at rest.
+    fn rest(&self) {
+        if self.torch == Torch::Cpu {
+            thread::sleep(SPINNING);
+        }
     }
 
     /// What a training step of `size` needs, in a process that has done nothing else yet.
@@ -129,11 +181,11 @@ impl Pytorch {
 
 impl Peer for Pytorch {
     fn name(&self) -> &'static str {
-        "pytorch"
+        self.peer().name()
     }
 
     fn library(&self) -> &'static str {
-        "pytorch"
+        self.name()
     }
 
     fn multiply(&mut self, width: usize, iterations: usize) -> Result<f64, PeerError> {
@@ -144,7 +196,7 @@ impl Peer for Pytorch {
             threads: self.threads,
         };
         let timed: Timed = self.ask(&request)?;
-        thread::sleep(SPINNING);
+        self.rest();
         Ok(timed.seconds)
     }
 
@@ -156,7 +208,7 @@ impl Peer for Pytorch {
             threads: self.threads,
         };
         let timed: Timed = self.ask(&request)?;
-        thread::sleep(SPINNING);
+        self.rest();
         Ok(timed.seconds)
     }
 }
@@ -164,7 +216,11 @@ impl Peer for Pytorch {
 /// What it is, for the head of the results.
 impl fmt::Display for Pytorch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PyTorch {} on the CPU", self.version)?;
+        let Info { torch, device } = &self.info;
+        if let Some(device) = device {
+            return write!(f, "{}: PyTorch {torch} on {device}", self.peer().name());
+        }
+        write!(f, "PyTorch {torch} on the CPU")?;
         match env::var(OMP_POLICY) {
             Ok(policy) => write!(f, " ({OMP_POLICY}={policy})"),
             Err(_) => Ok(()),
@@ -188,9 +244,11 @@ struct InfoRequest {
     cmd: &'static str,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Info {
     torch: String,
+    /// The GPU and its library, if it is one.
+    device: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -257,9 +315,13 @@ fn last_line(stream: impl Read) -> String {
 mod tests {
     use super::*;
 
+    fn start(python: &str) -> Result<Pytorch, PeerError> {
+        Pytorch::start(python, Torch::Cpu, Dtype::F32, 1)
+    }
+
     #[test]
     fn a_program_that_is_not_there() {
-        let error = Pytorch::start("no-such-python", 1).unwrap_err();
+        let error = start("no-such-python").unwrap_err();
         assert!(matches!(error, PeerError::Start { .. }), "{error}");
         assert!(error.to_string().contains("`no-such-python`"), "{error}");
     }
@@ -268,7 +330,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_program_that_ends_gives_its_last_complaint() {
-        let error = Pytorch::start("sh", 1).unwrap_err();
+        let error = start("sh").unwrap_err();
         let PeerError::Ended { reason, .. } = &error else {
             panic!("{error}");
         };
@@ -287,6 +349,14 @@ mod tests {
             Ok(Answer::Refused { .. })
         ));
         assert!(parse("{}").is_err());
+    }
+
+    #[test]
+    fn what_it_is_has_a_device_unless_it_is_the_cpu() {
+        let parse = |text: &str| serde_json::from_str::<Info>(text).unwrap().device;
+        let gpu = parse(r#"{"torch": "2.15.0", "device": "NVIDIA H100, cuDNN 91002"}"#);
+        assert_eq!(gpu.as_deref(), Some("NVIDIA H100, cuDNN 91002"));
+        assert_eq!(parse(r#"{"torch": "2.15.0", "device": null}"#), None);
     }
 
     #[test]

@@ -33,8 +33,12 @@ mod tests {
     #[test]
     fn both_paths_compute_the_same_and_are_two() {
         let device = Device::flex();
-        assert!(path(PathChoice::Fused, &device).unwrap().is_fused());
         let size = Size::new(3, 7, 5, 11);
+        assert!(
+            path(PathChoice::Fused, &device, Some(size))
+                .unwrap()
+                .is_fused()
+        );
         let raw = RawLstm::build(size, &device).unwrap();
         assert!(!raw.0.path().unwrap().is_fused());
         let fused = ScratchLstm::build(size, &device).unwrap();

@@ -1,6 +1,7 @@
 //! This project's LSTM.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+use scratch_lstm::fused::LayerSizes;
 use scratch_lstm::{Key, Path, PathChoice, ScratchLstm, ScratchLstmConfig};
 
 use crate::workload::Size;
@@ -26,15 +27,25 @@ pub(super) fn build(
     choice: PathChoice,
     device: &Device,
 ) -> Result<ScratchLstm, PeerError> {
-    let config = ScratchLstmConfig::new(size.d, size.h).with_path(choice);
+    let config = config(size).with_path(choice);
     Ok(config.try_init_with(&Key::new(0).child("lstm"), device)?)
 }
 
-/// The way that calls on `device` take.
+/// The way that calls on `device` take, in its usual type; of any size, if none is given.
 ///
 /// # Errors
 ///
 /// If the fused operation is asked for and cannot be had.
-pub fn path(choice: PathChoice, device: &Device) -> Result<Path, PeerError> {
-    Ok(build(Size::new(1, 1, 1, 1), choice, device)?.path()?)
+pub fn path(choice: PathChoice, device: &Device, size: Option<Size>) -> Result<Path, PeerError> {
+    let cell = config(size.unwrap_or(Size::new(1, 1, 1, 1))).cell;
+    let sizes = size.map(|size| LayerSizes {
+        d_hidden: size.h,
+        d_output: size.h,
+    });
+    let dtype = DType::from(device.settings().float_dtype);
+    Ok(Path::of(choice, device, dtype, &cell, sizes)?)
+}
+
+fn config(size: Size) -> ScratchLstmConfig {
+    ScratchLstmConfig::new(size.d, size.h)
 }

@@ -1,8 +1,10 @@
 //! The LSTM against its peers: rows, their means, and the rates of large products.
 
+use scratch_lstm::Path;
+use scratch_lstm::fused::Kernels;
 use serde::Serialize;
 
-use super::Row as ReportRow;
+use super::{Place, Row as ReportRow};
 use crate::machine;
 use crate::matmul::Rate;
 use crate::pairs::Comparison;
@@ -12,7 +14,7 @@ use crate::workload::{Mode, Size};
 /// How to read the rows, and their columns.
 pub fn head(pairs: usize) -> String {
     let columns = format!(
-        "{:>4}{:>5}{:>5}{:>5}  {:<8}{:<8}{:>7}{:>7}{:>7}{:>11}{:>9}{:>9}{:>11}",
+        "{:>4}{:>5}{:>5}{:>5}  {:<8}{:<11}{:>7}{:>7}{:>7}{:>11}{:>9}{:>9}{:>11}  {:<10}",
         "B",
         "T",
         "D",
@@ -25,13 +27,14 @@ pub fn head(pairs: usize) -> String {
         "our ms",
         "GFLOP/s",
         "% matmul",
-        "peer ms"
+        "peer ms",
+        "rung"
     );
     format!(
         "ratio: the peer's time over ours, above 1 ours is faster; median of {}, \
          low to high its {:.1} % interval\n\
-         GFLOP/s: ours, needed operations alone; % matmul: of the rate of large products below\
-         \n\n{columns}",
+         GFLOP/s: ours, needed operations alone; % matmul: of the rate of large products below; \
+         rung: of our kernels for GPUs\n\n{columns}",
         machine::count(pairs, "pair"),
         100.0 * coverage(pairs)
     )
@@ -42,6 +45,8 @@ pub fn head(pairs: usize) -> String {
 pub struct Row<'a> {
     /// What was found.
     pub comparison: &'a Comparison,
+    /// The way that our calls of this size took.
+    pub path: &'a Path,
     /// The largest rate of large products in the same run, in 10⁹ operations a second.
     pub matmul: Option<f64>,
 }
@@ -50,6 +55,14 @@ impl Row<'_> {
     fn percent(&self) -> Option<f64> {
         let rate = self.matmul?;
         Some(100.0 * self.comparison.gflops() / rate)
+    }
+
+    /// How our kernels for GPUs walked over the sequence, if they did.
+    fn rung(&self) -> Option<String> {
+        match self.path {
+            Path::Fused(Kernels::Gpu(rung)) => rung.map(|rung| rung.to_string()),
+            _ => None,
+        }
     }
 }
 
@@ -61,7 +74,7 @@ impl ReportRow for Row<'_> {
             .percent()
             .map_or("-".into(), |percent| format!("{percent:.1}"));
         format!(
-            "{b:>4}{t:>5}{d:>5}{h:>5}  {:<8}{:<8}{:>7.2}{:>7.2}{:>7.2}{:>11.3}{:>9.2}{percent:>9}{:>11.3}",
+            "{b:>4}{t:>5}{d:>5}{h:>5}  {:<8}{:<11}{:>7.2}{:>7.2}{:>7.2}{:>11.3}{:>9.2}{percent:>9}{:>11.3}  {:<10}",
             row.mode,
             row.peer,
             row.ratio.median,
@@ -70,6 +83,7 @@ impl ReportRow for Row<'_> {
             1e3 * row.our_seconds,
             row.gflops(),
             1e3 * row.peer_seconds,
+            self.rung().as_deref().unwrap_or("-"),
         )
     }
 
@@ -87,7 +101,15 @@ impl ReportRow for Row<'_> {
             gflops: row.gflops(),
             percent_of_matmul: self.percent(),
             pairs: row.pairs,
+            rung: self.rung(),
         }
+    }
+
+    fn place(&self, run: &Place) -> Option<Place> {
+        Some(Place {
+            path: self.path.to_string(),
+            ..run.clone()
+        })
     }
 }
 
@@ -105,6 +127,8 @@ struct Line<'a> {
     gflops: f64,
     percent_of_matmul: Option<f64>,
     pairs: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rung: Option<String>,
 }
 
 /// The mean over the sizes of one mode and peer.
@@ -147,7 +171,7 @@ impl ReportRow for Summary {
         let Self {
             mode, peer, ratio, ..
         } = self;
-        format!("{over:>19}  {mode:<8}{peer:<8}{ratio:>7.2}")
+        format!("{over:>19}  {mode:<8}{peer:<11}{ratio:>7.2}")
     }
 
     fn json(&self) -> impl Serialize {
@@ -193,6 +217,9 @@ mod tests {
     use super::super::testing::{assert_below, json};
     use super::*;
     use crate::statistics::Spread;
+    use scratch_lstm::fused::Rung;
+
+    const STEPWISE: Path = Path::Fused(Kernels::Gpu(Some(Rung::Stepwise)));
 
     fn comparison(mode: Mode, peer: &'static str, ratio: f64) -> Comparison {
         Comparison {
@@ -212,10 +239,11 @@ mod tests {
 
     #[test]
     fn columns_stand_below_their_heads() {
-        let comparison = comparison(Mode::Forward, "pytorch", 1.25);
+        let comparison = comparison(Mode::Forward, "cudnn-tf32", 1.25);
         let matmul = Some(2.0 * comparison.gflops());
         let row = Row {
             comparison: &comparison,
+            path: &STEPWISE,
             matmul,
         };
         let head = head(15);
@@ -231,6 +259,7 @@ mod tests {
             ("high", "12.50"),
             ("our ms", "500.000"),
             ("% matmul", "50.0"),
+            ("rung      ", "stepwise  "),
         ] {
             assert_below(head, &line, name, value);
         }
@@ -251,12 +280,13 @@ mod tests {
         let gflops = comparison.gflops();
         let row = Row {
             comparison: &comparison,
+            path: &STEPWISE,
             matmul: Some(gflops),
         };
         assert_eq!(
             json(&row),
             format!(
-                r#"{{"b":8,"t":32,"d":32,"h":32,"mode":"train","peer":"burn","ratio":1.5,"low":1.0,"high":12.5,"our_ms":500.0,"peer_ms":750.0,"gflops":{gflops},"percent_of_matmul":100.0,"pairs":15,"backend":"flex","path":"fused"}}"#
+                r#"{{"b":8,"t":32,"d":32,"h":32,"mode":"train","peer":"burn","ratio":1.5,"low":1.0,"high":12.5,"our_ms":500.0,"peer_ms":750.0,"gflops":{gflops},"percent_of_matmul":100.0,"pairs":15,"rung":"stepwise","backend":"flex","path":"fused (GPU kernels, stepwise)","dtype":"f32","device":"CPU"}}"#
             )
         );
         let rate = Rate {
@@ -269,7 +299,7 @@ mod tests {
         };
         assert_eq!(
             json(&rate),
-            r#"{"matmul":"burn","width":2048,"gflops":100.5,"low":90.5,"high":110.5,"probes":8,"backend":"flex","path":"fused"}"#
+            r#"{"matmul":"burn","width":2048,"gflops":100.5,"low":90.5,"high":110.5,"probes":8,"backend":"flex","path":"fused","dtype":"f32","device":"CPU"}"#
         );
         let summary = Summary {
             summary: "geometric mean",
@@ -280,7 +310,7 @@ mod tests {
         };
         assert_eq!(
             json(&summary),
-            r#"{"summary":"geometric mean","mode":"train","peer":"burn","ratio":1.5,"sizes":7,"backend":"flex","path":"fused"}"#
+            r#"{"summary":"geometric mean","mode":"train","peer":"burn","ratio":1.5,"sizes":7,"backend":"flex","path":"fused","dtype":"f32","device":"CPU"}"#
         );
     }
 

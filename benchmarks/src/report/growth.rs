@@ -94,7 +94,7 @@ mod tests {
     fn the_names_stay() {
         assert_eq!(
             json(&row(64, None)),
-            r#"{"b":16,"t":64,"d":64,"h":128,"layers":2,"ms":64.0,"ms_per_step":1.0,"backend":"flex","path":"fused"}"#
+            r#"{"b":16,"t":64,"d":64,"h":128,"layers":2,"ms":64.0,"ms_per_step":1.0,"backend":"flex","path":"fused","dtype":"f32","device":"CPU"}"#
         );
     }
 }

@@ -132,7 +132,7 @@ mod tests {
     fn the_names_stay() {
         assert_eq!(
             json(&row(100, true, 8 << 20)),
-            r#"{"b":16,"t":100,"d":64,"h":256,"checkpointing":true,"ms":100.0,"ms_per_step":1.0,"peak_bytes":4194304,"resident_bytes":8388608,"backend":"flex","path":"fused"}"#
+            r#"{"b":16,"t":100,"d":64,"h":256,"checkpointing":true,"ms":100.0,"ms_per_step":1.0,"peak_bytes":4194304,"resident_bytes":8388608,"backend":"flex","path":"fused","dtype":"f32","device":"CPU"}"#
         );
     }
 }

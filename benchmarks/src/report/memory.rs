@@ -76,7 +76,7 @@ mod tests {
     fn the_names_stay() {
         assert_eq!(
             json(&ROW),
-            r#"{"b":8,"t":32,"d":32,"h":32,"peer":"pytorch","ratio":1.5,"our_bytes":4194304,"peer_bytes":6291456,"backend":"flex","path":"fused"}"#
+            r#"{"b":8,"t":32,"d":32,"h":32,"peer":"pytorch","ratio":1.5,"our_bytes":4194304,"peer_bytes":6291456,"backend":"flex","path":"fused","dtype":"f32","device":"CPU"}"#
         );
     }
 }

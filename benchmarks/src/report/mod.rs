@@ -5,6 +5,7 @@ pub mod compare;
 pub mod growth;
 pub mod long;
 pub mod memory;
+pub mod published;
 pub mod stream;
 pub mod training;
 
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::dtype::Dtype;
 use crate::error::BenchmarkError;
 use crate::probe::Footprint;
 
@@ -29,6 +31,10 @@ pub struct Place {
     pub backend: &'static str,
     /// The way that the LSTM's calls take.
     pub path: String,
+    /// What they compute in.
+    pub dtype: Dtype,
+    /// What the backend's device is.
+    pub device: String,
 }
 
 /// A line of results.
@@ -38,6 +44,11 @@ pub trait Row {
 
     /// As an object.
     fn json(&self) -> impl Serialize;
+
+    /// Where it was found, from where the run was; nothing for what others have found.
+    fn place(&self, run: &Place) -> Option<Place> {
+        Some(run.clone())
+    }
 }
 
 impl Report {
@@ -86,13 +97,13 @@ impl Report {
 
     fn line(&self, row: &impl Row) -> String {
         #[derive(Serialize)]
-        struct Line<'a, R> {
+        struct Line<R> {
             #[serde(flatten)]
             row: R,
             #[serde(flatten)]
-            place: &'a Place,
+            place: Option<Place>,
         }
-        let (row, place) = (row.json(), &self.place);
+        let (place, row) = (row.place(&self.place), row.json());
         object(&Line { row, place })
     }
 }
@@ -123,12 +134,15 @@ fn print(text: &str) -> Result<(), BenchmarkError> {
 #[cfg(test)]
 mod testing {
     use super::{Place, Report, Row};
+    use crate::dtype::Dtype;
 
     /// A row's line of JSON.
     pub fn json(row: &impl Row) -> String {
         let place = Place {
             backend: "flex",
             path: "fused".into(),
+            dtype: Dtype::F32,
+            device: "CPU".into(),
         };
         Report::new(true, place).line(row)
     }

@@ -70,7 +70,7 @@ mod tests {
         assert_below(HEAD, &line, "stream/read", "2.00");
         assert_eq!(
             json(&row),
-            r#"{"d":64,"h":128,"weight_bytes":1048576,"step_us":2.0,"read_us":1.0,"module_us":9.0,"backend":"flex","path":"fused"}"#
+            r#"{"d":64,"h":128,"weight_bytes":1048576,"step_us":2.0,"read_us":1.0,"module_us":9.0,"backend":"flex","path":"fused","dtype":"f32","device":"CPU"}"#
         );
     }
 }

@@ -9,6 +9,7 @@ use crate::matmul::Rates;
 use crate::pairs::{self, Comparison};
 use crate::peers::{BurnLstm, OnBurn, Peer, Pytorch, RawLstm};
 use crate::report::compare::{Row, head, summaries};
+use crate::report::published;
 use crate::session::Session;
 
 /// Compares every size, mode and peer.
@@ -17,11 +18,11 @@ use crate::session::Session;
 ///
 /// If a peer that was asked for is not there, or fails.
 pub fn run(session: &Session) -> Result<(), BenchmarkError> {
-    let pytorch = session.pytorch()?;
+    let pytorches = session.pytorches()?;
     let report = &session.report;
-    report.head(&session.head(pytorch.as_ref()))?;
+    report.head(&session.head(&pytorches))?;
     let mut ours = OnBurn::<ScratchLstm>::new(&session.chosen.device);
-    let mut peers = peers(session, pytorch)?;
+    let mut peers = peers(session, pytorches)?;
     let mut rates = Rates::new(&mut ours)?;
 
     let mut found = Vec::new();
@@ -30,7 +31,12 @@ pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     report.note(&head(usize::from(session.args.pairs)))?;
     let matmul = rates.largest();
     for comparison in &found {
-        report.row(&Row { comparison, matmul })?;
+        let path = &session.path_of(comparison.size)?;
+        report.row(&Row {
+            comparison,
+            path,
+            matmul,
+        })?;
     }
     outcome?;
     report.note("")?;
@@ -39,6 +45,12 @@ pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     }
     for rate in rates.all() {
         report.row(&rate)?;
+    }
+    if session.args.published {
+        report.note(&published::head())?;
+        for row in &published::TIMES {
+            report.row(row)?;
+        }
     }
     Ok(())
 }
@@ -54,6 +66,8 @@ fn measure(
     let pairs = usize::from(session.args.pairs);
     probe(rates, ours, peers)?;
     for size in session.args.sizes() {
+        // Something that was asked for by name and cannot be had in this size.
+        session.path_of(size)?;
         for mode in session.args.modes() {
             for peer in peers.iter_mut() {
                 let row = pairs::compare(ours, peer.as_mut(), size, mode, pairs)?;
@@ -79,17 +93,21 @@ fn probe<'a>(
 /// Those that were asked for; PyTorch if it is there.
 fn peers(
     session: &Session,
-    mut pytorch: Option<Pytorch>,
+    mut pytorches: Vec<Pytorch>,
 ) -> Result<Vec<Box<dyn Peer>>, BenchmarkError> {
     let device = &session.chosen.device;
     let mut peers: Vec<Box<dyn Peer>> = Vec::new();
-    for name in session.args.peers() {
+    for name in session.peers() {
         match name {
             PeerName::Burn => peers.push(Box::new(OnBurn::<BurnLstm>::new(device))),
             PeerName::Raw => peers.push(Box::new(OnBurn::<RawLstm>::new(device))),
             PeerName::Flex => peers.push(ours_on(Backend::Flex)?),
             PeerName::Ndarray => peers.push(ours_on(Backend::NdArray)?),
-            PeerName::Pytorch => peers.extend(pytorch.take().map(|peer| Box::new(peer) as _)),
+            PeerName::Pytorch | PeerName::Cudnn | PeerName::CudnnTf32 => {
+                let is_it = |pytorch: &mut Pytorch| pytorch.peer() == name;
+                let there = pytorches.extract_if(.., is_it);
+                peers.extend(there.map(|peer| Box::new(peer) as _));
+            }
         }
     }
     Ok(peers)

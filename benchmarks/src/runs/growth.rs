@@ -45,7 +45,7 @@ pub struct Grown {
 /// If the device fails.
 pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     let report = &session.report;
-    report.head(&session.head(None))?;
+    report.head(&session.head(&[]))?;
     let rounds = usize::from(session.args.pairs);
     let rows = measure(&session.chosen, rounds, |what| eprintln!("{what} …"))?;
     report.note(&format!("{}\n\n{HEAD}", title()))?;

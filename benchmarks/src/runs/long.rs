@@ -39,7 +39,7 @@ pub struct Stretch {
 pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     let report = &session.report;
     memory::check(session.chosen.backend)?;
-    report.head(&session.head(None))?;
+    report.head(&session.head(&[]))?;
     let cases: Vec<(Size, bool)> = LENGTHS
         .into_iter()
         .map(|steps| Size::new(16, steps, 64, 256))

@@ -4,8 +4,8 @@ use scratch_train::Backend;
 
 use crate::args::PeerName;
 use crate::error::BenchmarkError;
-use crate::memory;
-use crate::peers::Pytorch;
+use crate::memory::{self, MemoryError};
+use crate::peers::Torch;
 use crate::probe::{Footprint, Model, Probe};
 use crate::report::memory::HEAD;
 use crate::session::Session;
@@ -39,13 +39,16 @@ impl Needed {
 pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     let (args, report) = (session.args, &session.report);
     memory::check(session.chosen.backend)?;
-    let pytorch = session.pytorch()?;
-    report.head(&session.head(pytorch.as_ref()))?;
+    let mut peers = session.peers();
+    let pytorches = session.pytorches()?;
+    report.head(&session.head(&pytorches))?;
     report.note(HEAD)?;
-    let mut peers = args.peers();
-    peers.retain(|&peer| peer != PeerName::Pytorch || pytorch.is_some());
+    peers.retain(|&peer| {
+        let is_there = || pytorches.iter().any(|pytorch| pytorch.peer() == peer);
+        peer.torch().is_none() || is_there()
+    });
     // From here on each measurement has a process of its own.
-    drop(pytorch);
+    drop(pytorches);
     for size in args.sizes() {
         let ours = on_burn(session, session.chosen.backend, Model::Scratch, size)?;
         for &peer in &peers {
@@ -68,9 +71,9 @@ fn footprint(session: &Session, peer: PeerName, size: Size) -> Result<Footprint,
         PeerName::Raw => on_burn(session, backend, Model::Raw, size),
         PeerName::Flex => on_burn(session, Backend::Flex, Model::Scratch, size),
         PeerName::Ndarray => on_burn(session, Backend::NdArray, Model::Scratch, size),
-        PeerName::Pytorch => {
-            let mut pytorch = Pytorch::start(&session.args.python, session.threads)?;
-            Ok(pytorch.footprint(size)?)
+        PeerName::Pytorch => Ok(session.pytorch(Torch::Cpu)?.footprint(size)?),
+        PeerName::Cudnn | PeerName::CudnnTf32 => {
+            Err(MemoryError::Peer { peer: peer.name() }.into())
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct Streamed {
 /// If the device fails.
 pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     let report = &session.report;
-    report.head(&session.head(None))?;
+    report.head(&session.head(&[]))?;
     report.note(&format!("{TITLE}\n\n{HEAD}"))?;
     for [d, h] in SIZES {
         eprintln!("D = {d}, H = {h} …");

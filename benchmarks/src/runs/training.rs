@@ -38,6 +38,8 @@ pub struct Overhead {
     pub size: Size,
     /// Median seconds of a bare step.
     pub bare: f64,
+    /// The time until bare steps were handed to the device over that until it had done them.
+    pub host: Spread,
     /// Time of the loop over that of bare steps.
     pub training: Spread,
     /// Time of the loop with a checkpoint in a block over that without.
@@ -53,7 +55,7 @@ pub struct Overhead {
 /// If the device fails, or a checkpoint cannot be written.
 pub fn run(session: &Session) -> Result<(), BenchmarkError> {
     let report = &session.report;
-    report.head(&session.head(None))?;
+    report.head(&session.head(&[]))?;
     report.note(&format!("{TITLE}\n\n{HEAD}"))?;
     let sizes = match session.args.sizes.is_empty() {
         true => vec![Size::STANDARD[0]],
@@ -194,8 +196,8 @@ impl Bare {
         }
     }
 
-    /// Seconds of so many steps.
-    fn steps(&mut self, steps: usize, device: &Device) -> Result<f64, PeerError> {
+    /// So many steps.
+    fn steps(&mut self, steps: usize, device: &Device) -> Result<Timed, PeerError> {
         sync(device)?;
         let start = Instant::now();
         for _ in 0..steps {
@@ -205,15 +207,29 @@ impl Bare {
             let grads = GradientsParams::from_grads(output.loss.backward(), &model);
             self.model = Some(self.optimizer.step(self.learning_rate, model, grads));
         }
+        // What is still gathered on the host goes to the device; nobody waits until it is done.
+        device.flush().map_err(failed)?;
+        let host = start.elapsed().as_secs_f64();
         sync(device)?;
-        Ok(start.elapsed().as_secs_f64())
+        let all = start.elapsed().as_secs_f64();
+        Ok(Timed { host, all })
     }
 }
 
+/// Seconds of some steps.
+struct Timed {
+    /// Until they were handed to the device.
+    host: f64,
+    /// Until it had done them.
+    all: f64,
+}
+
 fn sync(device: &Device) -> Result<(), PeerError> {
-    device
-        .sync()
-        .map_err(|error| PeerError::Device(error.to_string()))
+    device.sync().map_err(failed)
+}
+
+fn failed(error: impl std::fmt::Display) -> PeerError {
+    PeerError::Device(error.to_string())
 }
 
 /// A block of steps.
@@ -246,6 +262,8 @@ struct Rotation<'a> {
     done: usize,
     began: Instant,
     seconds: [Vec<f64>; 3],
+    /// Of bare steps, until they were handed to the device.
+    host: Vec<f64>,
     failure: Option<PeerError>,
 }
 
@@ -260,6 +278,7 @@ impl<'a> Rotation<'a> {
             done: 0,
             began: Instant::now(),
             seconds: Default::default(),
+            host: Vec::new(),
             failure: None,
         }
     }
@@ -291,8 +310,9 @@ impl<'a> Rotation<'a> {
             match self.blocks.next() {
                 None => return Ok(Control::Stop),
                 Some(Block::Bare) => {
-                    let seconds = self.bare.steps(BLOCK, self.device)?;
-                    self.note(Block::Bare, seconds);
+                    let Timed { host, all } = self.bare.steps(BLOCK, self.device)?;
+                    self.note(Block::Bare, all);
+                    self.host.push(host);
                 }
                 next => {
                     self.current = next;
@@ -307,11 +327,12 @@ impl<'a> Rotation<'a> {
         if let Some(failure) = self.failure {
             return Err(failure.into());
         }
-        // By rounds.
-        let [bare, training, checkpoint] = self.seconds.map(|blocks| -> Vec<f64> {
+        let by_rounds = |blocks: Vec<f64>| -> Vec<f64> {
             let rounds = blocks.chunks(TURNS);
             rounds.map(|turns| turns.iter().sum()).collect()
-        });
+        };
+        let [bare, training, checkpoint] = self.seconds.map(by_rounds);
+        let host = by_rounds(self.host);
         let ratios = |one: &[f64], other: &[f64]| -> Vec<f64> {
             one.iter()
                 .zip(other)
@@ -321,6 +342,7 @@ impl<'a> Rotation<'a> {
         Ok(Overhead {
             size,
             bare: median(&bare) / (TURNS * BLOCK) as f64,
+            host: spread(&ratios(&host, &bare)),
             training: spread(&ratios(&training, &bare)),
             checkpoint: spread(&ratios(&checkpoint, &training)),
             rounds: self.rounds,
@@ -359,6 +381,9 @@ mod tests {
         let overhead = measure(&Device::flex(), size, 2).unwrap();
         assert_eq!((overhead.size, overhead.rounds), (size, 2));
         assert!(overhead.bare > 0.0);
+        // A processor has done what it was given.
+        let host = overhead.host.median;
+        assert!((0.5..=1.0).contains(&host), "{host}");
         // So small a step costs less than a checkpoint's files.
         assert!(overhead.checkpoint.median > 1.0, "{overhead:?}");
     }
