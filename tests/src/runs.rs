@@ -13,8 +13,8 @@ use scratch_train::{
 };
 use tempfile::TempDir;
 
-use crate::device;
 use crate::toy::{Starts, Toy, ToyBatch, ToyData};
+use crate::{device, is_gpu};
 
 /// Windows in an epoch of the training data.
 pub const WINDOWS: usize = 5;
@@ -161,7 +161,8 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// Raises an interrupt when the `at`th window is asked for.
+/// Raises an interrupt before the `at`th window has been trained on: when it is asked for, or, where
+/// a GPU is busy with it, the one after it.
 pub struct InterruptsAt {
     /// The windows.
     pub data: ToyData,
@@ -179,7 +180,8 @@ impl SequenceData for InterruptsAt {
     }
 
     fn window(&self, epoch: usize, index: usize, device: &Device) -> Window<ToyBatch> {
-        if epoch * self.windows() + index == self.at {
+        let made_ahead = usize::from(is_gpu());
+        if epoch * self.windows() + index == self.at + made_ahead {
             self.interrupt.request(15);
         }
         self.data.window(epoch, index, device)
