@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, Tensor};
 use scratch_lstm::Key;
 use serde::{Deserialize, Serialize};
 
 use crate::data::SequenceData;
 use crate::error::TrainError;
+use crate::loss::side_by_side;
 use crate::model::{SequenceModel, StepOutput};
 use crate::step::enter;
 
@@ -99,12 +100,11 @@ impl Sums {
     }
 
     fn read(&mut self) {
-        let Some((first, ..)) = self.pending.first() else {
+        let numbers = self.pending.iter().map(|(one, ..)| one.clone());
+        let Some(numbers) = side_by_side(numbers.collect()) else {
             return;
         };
-        let dtype = FloatDType::from(first.dtype());
-        let numbers = self.pending.iter().map(|(one, ..)| one.clone().cast(dtype));
-        let numbers = Tensor::cat(numbers.collect(), 0).into_data();
+        let numbers = numbers.into_data();
         let pending = self.pending.drain(..);
         for (number, (_, weight, metric)) in numbers.iter::<f64>().zip(pending) {
             match metric {

@@ -51,6 +51,25 @@ pub fn at_least_f32<const R: usize>(tensor: Tensor<R>) -> Tensor<R> {
     }
 }
 
+/// Single numbers below each other in one tensor, to be read together; in f64 if one of them is.
+///
+/// # Panics
+///
+/// If one is not a single number: whoever reads them would take one for another.
+pub(crate) fn side_by_side(numbers: Vec<Tensor<1>>) -> Option<Tensor<1>> {
+    let is_wide = |number: &Tensor<1>| number.dtype() == DType::F64;
+    let dtype = match numbers.iter().any(is_wide) {
+        true => FloatDType::F64,
+        false => FloatDType::F32,
+    };
+    let numbers = numbers.into_iter().map(|number| {
+        assert_eq!(number.dims(), [1], "a loss or metric: expected one number");
+        number.cast(dtype)
+    });
+    let numbers: Vec<_> = numbers.collect();
+    (!numbers.is_empty()).then(|| Tensor::cat(numbers, 0))
+}
+
 fn of_targets(log_probabilities: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     log_probabilities
         .gather(1, targets.unsqueeze_dim(1))

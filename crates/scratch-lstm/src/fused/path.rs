@@ -161,7 +161,11 @@ fn gpu(
     sizes: Option<LayerSizes>,
 ) -> Result<Kernels, RungError> {
     let Some(sizes) = sizes else {
-        return Ok(Kernels::Gpu(Rung::asked()?));
+        let rung = Rung::asked()?;
+        return Ok(match cell.layer_norm {
+            true => Kernels::TensorOperations,
+            false => Kernels::Gpu(rung),
+        });
     };
     let rung = cube::rung(device, dtype, cell, sizes)?;
     Ok(rung.map_or(Kernels::TensorOperations, |rung| Kernels::Gpu(Some(rung))))

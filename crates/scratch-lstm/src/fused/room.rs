@@ -18,7 +18,7 @@ pub(crate) fn check(
     config: &ScratchLstmConfig,
     [batch, steps]: [usize; 2],
 ) -> Result<(), ForwardError> {
-    let Some(most) = largest_buffer(device) else {
+    let Some(most) = largest_buffer(device, dtype) else {
         return Ok(());
     };
     let series = batch.saturating_mul(steps);
@@ -37,12 +37,12 @@ pub(crate) fn check(
 
 /// Bytes of the largest buffer, where that is a limit of its own.
 #[cfg_attr(not(feature = "cube"), allow(unused_variables))]
-fn largest_buffer(device: &Device) -> Option<u64> {
+fn largest_buffer(device: &Device, dtype: DType) -> Option<u64> {
     #[cfg(feature = "cube")]
     {
         let device = device.clone().without_autodiff();
         if let burn::backend::DispatchDevice::Cube(device) = device.as_dispatch() {
-            return Some(super::cube::largest_buffer(device));
+            return Some(super::cube::largest_buffer(device, dtype));
         }
     }
     None

@@ -9,6 +9,7 @@ use crate::backend;
 use crate::callback::StepRow;
 use crate::config::NonFinite;
 use crate::error::TrainError;
+use crate::loss::side_by_side;
 use crate::model::SequenceModel;
 use crate::progress::RunningMean;
 
@@ -26,6 +27,10 @@ pub(super) struct Losses {
     /// Losses that were read since they were last shown.
     pub(super) shown: RunningMean,
 }
+
+/// Losses, norms and rows that may come in while others are being read: the host is not to run
+/// ahead of the device for long, for time budgets and signals are about what is done.
+const AHEAD: usize = 64;
 
 struct Pending {
     what: What,
@@ -92,7 +97,14 @@ impl<M: SequenceModel> Trainer<'_, M> {
         }
         let losses = &mut run.losses;
         if losses.reading.is_some() {
-            let values = losses.reader.as_ref().and_then(Reader::try_take);
+            let is_far_ahead = losses.pending.len() >= AHEAD;
+            let values = losses
+                .reader
+                .as_ref()
+                .and_then(|reader| match is_far_ahead {
+                    true => Some(reader.take()),
+                    false => reader.try_take(),
+                });
             let Some(values) = values else { return Ok(()) };
             let reading = losses.reading.take().unwrap_or_default();
             self.take_in(run, reading, values)?;
@@ -168,6 +180,5 @@ fn joined(pending: &[Pending]) -> Option<Tensor<1>> {
         What::Loss(value, _) | What::Norm(value) => Some(value.clone()),
         What::Row(_) => None,
     });
-    let values: Vec<_> = values.collect();
-    (!values.is_empty()).then(|| Tensor::cat(values, 0))
+    side_by_side(values.collect())
 }

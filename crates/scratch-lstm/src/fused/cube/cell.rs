@@ -205,7 +205,7 @@ const CLIPPED: f32 = 2.0;
 fn gate<A: Float>(sum: A, extra: Extra<A>, #[comptime] variant: Variant) -> A {
     if comptime!(variant.clip_gates) {
         let bound = extra.clip_gates;
-        let activated = sigmoid::<A>(clamp(sum, -bound, bound));
+        let activated = sigmoid::<A>(bounded::<A>(sum, bound));
         select(sum.abs() > bound, -activated, activated)
     } else {
         sigmoid::<A>(sum)
@@ -256,10 +256,17 @@ fn is_clipped<A: Float>(candidate: A) -> bool {
 #[cube]
 fn clip_cell<A: Float>(cell: A, extra: Extra<A>, #[comptime] variant: Variant) -> A {
     if comptime!(variant.clip_cell) {
-        clamp(cell, -extra.clip_cell, extra.clip_cell)
+        bounded::<A>(cell, extra.clip_cell)
     } else {
         cell
     }
+}
+
+/// Within ±`bound`. NaN stays what it is: the devices' own `clamp` makes it a bound.
+#[cube]
+fn bounded<A: Float>(x: A, bound: A) -> A {
+    let from_above = select(x > bound, bound, x);
+    select(x < -bound, -bound, from_above)
 }
 
 #[cube]

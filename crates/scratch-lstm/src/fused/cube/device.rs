@@ -26,18 +26,22 @@ const PROCESSOR: usize = 2;
 /// Units of a plane of a processor, at most: the numbers of a vector.
 const VECTOR: u32 = 8;
 
-/// Units of a cube, at most.
-const UNITS: u32 = 256;
+/// Units of a cube, at most. Few in this crate's own tests, so that each computes several of a
+/// layer.
+const UNITS: u32 = if cfg!(test) { 8 } else { 256 };
 
-/// Operations of a cube in one launch, at most: some tenths of a second on a slow device. Systems
-/// take one that computes for seconds for a device that hangs. Few in this crate's own tests, so
-/// that their sequences take several launches.
-const OPERATIONS: usize = if cfg!(test) { 6000 } else { 2 << 30 };
+/// Operations of one launch, at most, of cubes one after another: some tenths of a second on a slow
+/// device. Systems take one that computes for seconds for a device that hangs. Few in this crate's
+/// own tests, so that their sequences take several launches.
+const OPERATIONS: usize = if cfg!(test) { 12_000 } else { 2 << 30 };
+
+/// Steps of one launch, at most: what a step takes besides its operations.
+const STEPS: usize = 1 << 16;
 
 /// The rung of a layer.
 pub(super) fn rung(client: &Client, d_hidden: usize, dtype: DType) -> Result<Rung, RungError> {
     let largest = largest(client, dtype);
-    let most = match is_processor(client) {
+    let most = match is_software(client) {
         true => MOST_ON_PROCESSOR,
         false => MOST_ON_GPU,
     };
@@ -65,19 +69,23 @@ fn largest(client: &Client, dtype: DType) -> usize {
     shared / (COUNT * sums(dtype).size())
 }
 
-/// Cubes that run side by side.
+/// Cubes that run side by side. This crate's own tests have few rows, of which a cube is to have
+/// more than one.
 fn side_by_side(client: &Client) -> usize {
+    if cfg!(test) {
+        return 1;
+    }
     let hardware = &client.properties().hardware;
     match hardware.num_streaming_multiprocessors {
         Some(count) => count as usize,
-        None if is_processor(client) => PROCESSOR,
+        None if is_software(client) => PROCESSOR,
         None => GPU,
     }
 }
 
-/// Whether a processor stands in for a GPU.
-fn is_processor(client: &Client) -> bool {
-    client.properties().hardware.plane_size_max <= VECTOR
+/// Whether a processor stands in for a GPU: its planes are as wide as its vectors.
+fn is_software(client: &Client) -> bool {
+    (1..=VECTOR).contains(&client.properties().hardware.plane_size_max)
 }
 
 /// How a persistent cube is laid out for a batch.
@@ -115,15 +123,20 @@ pub(super) fn cubes(client: &Client, count: usize) -> CubeCount {
 }
 
 /// Steps of one persistent launch.
-pub(super) fn steps_of_launch(tile: Tile) -> usize {
-    let of_step = 8 * tile.rows * tile.d_hidden * tile.d_hidden;
-    (OPERATIONS / of_step).max(1)
+pub(super) fn steps_of_launch(client: &Client, tile: Tile, cubes: usize) -> usize {
+    let waves = cubes.div_ceil(side_by_side(client));
+    let of_step = 8 * tile.rows * tile.d_hidden * tile.d_hidden * waves;
+    (OPERATIONS / of_step).clamp(1, STEPS)
 }
 
-/// Steps of a segment whose gates fit one buffer, if one step does; each number has `bytes`.
-pub(super) fn steps_of_buffer(client: &Client, numbers_of_step: usize, bytes: usize) -> usize {
-    let memory = &client.properties().memory;
-    // Kernels count numbers by 32 bits.
-    let numbers = (memory.max_page_size / bytes as u64).min(u64::from(u32::MAX));
+/// Steps of a segment whose gates fit one buffer; none, if not even one step's do.
+pub(super) fn steps_of_buffer(client: &Client, numbers_of_step: usize, dtype: DType) -> usize {
+    let numbers = numbers_of_buffer(client, dtype);
     usize::try_from(numbers).unwrap_or(usize::MAX) / numbers_of_step
+}
+
+/// Numbers of a buffer at most: kernels count them by 32 bits.
+pub(super) fn numbers_of_buffer(client: &Client, dtype: DType) -> u64 {
+    let bytes = client.properties().memory.max_page_size;
+    (bytes / dtype.size() as u64).min(u64::from(u32::MAX))
 }

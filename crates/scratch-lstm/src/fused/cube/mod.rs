@@ -14,9 +14,10 @@
 //! is too small. Nothing is read back to the host.
 
 use burn::backend::TensorMetadata;
-use burn::backend::cubecl::dtype_to_storage_type;
+use burn::backend::cubecl::{RuntimeId, dtype_to_storage_type};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
+use burn_cubecl::cubecl::features::TypeUsage;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
@@ -49,9 +50,9 @@ struct Kept {
     boundaries: Vec<State>,
 }
 
-/// Bytes of the largest buffer of a device.
-pub(super) fn largest_buffer(device: &CubeDevice) -> u64 {
-    device.client().properties().memory.max_page_size
+/// Bytes of the largest buffer of a device whose numbers kernels can count.
+pub(super) fn largest_buffer(device: &CubeDevice, dtype: DType) -> u64 {
+    device::numbers_of_buffer(&device.client(), dtype) * dtype.size() as u64
 }
 
 /// The rung of a layer on a device, if there are kernels for such a cell.
@@ -82,12 +83,14 @@ pub(super) fn rung_of(inputs: &LstmInputs<CubeBackend>, call: &LstmCall) -> Opti
     rung(device, *dtype, &call.cell, sizes).unwrap_or_else(|error| panic!("fused LSTM: {error}"))
 }
 
-/// Whether the device computes in this type.
+/// Whether the device computes in this type. The languages of graphics cards may have f64, but
+/// neither its `exp` nor its `tanh`.
 pub(super) fn has_type(device: &CubeDevice, dtype: DType) -> bool {
     let client = device.client();
-    client
-        .properties()
-        .supports_type(dtype_to_storage_type(dtype))
+    let usage = client.properties().type_usage(dtype_to_storage_type(dtype));
+    let computes = TypeUsage::Buffer | TypeUsage::Conversion | TypeUsage::Arithmetic;
+    let is_served = dtype != DType::F64 || device.runtime() == RuntimeId::Cuda;
+    is_served && usage.is_superset(computes)
 }
 
 /// The forward pass; see [`LstmKernels`](crate::fused::LstmKernels).
@@ -160,6 +163,8 @@ pub(super) fn backward(
         run.segment_back(visits.clone(), &steps, &before.cell, d_output, &gradient);
         let delta = steps.gates;
         let transposed = || CubeBackend::float_swap_dims(delta.clone(), 0, 1);
+        // Of several segments in the type of sums.
+        let add_to = |sum: &mut Option<CubeTensor>, term| add_to(sum, run.summand(term));
         if wanted.x {
             let rows = run.product(delta.clone(), run.weight_ih.clone(), None);
             x.push(run.series(rows, &visits));
@@ -185,9 +190,9 @@ pub(super) fn backward(
             0 | 1 => x.pop(),
             _ => Some(CubeBackend::float_cat(x, run.time_axis())),
         },
-        weight_ih,
-        weight_hh,
-        bias,
+        weight_ih: weight_ih.map(|sum| run.result(sum)),
+        weight_hh: weight_hh.map(|sum| run.result(sum)),
+        bias: bias.map(|sum| run.result(sum)),
         h0: wanted.h0.then(|| run.hidden_gradient(&gradient)),
         c0: wanted.c0.then(|| run.result(gradient.cell.clone())),
         weight_hr: None,

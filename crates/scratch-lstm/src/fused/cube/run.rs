@@ -1,5 +1,6 @@
 //! What stays the same over a sequence, and the walk over one segment of it, there and back.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use burn::backend::TensorMetadata;
@@ -66,7 +67,7 @@ pub(super) struct Gradient {
 /// What stays the same over the segments.
 pub(super) struct Run<'a> {
     call: &'a LstmCall,
-    pub(super) sizes: Sizes,
+    sizes: Sizes,
     client: Client,
     device: CubeDevice,
     dtype: DType,
@@ -82,11 +83,13 @@ pub(super) struct Run<'a> {
     bias: CubeTensor,
     h0: CubeTensor,
     peephole: Option<CubeTensor>,
-    pub(super) hidden_mask: Option<CubeTensor>,
+    hidden_mask: Option<CubeTensor>,
     zoneout_hidden: Option<CubeTensor>,
     zoneout_cell: Option<CubeTensor>,
     /// `[T, B]`, 0 where a row lacks the step.
     valid: Option<CubeTensor>,
+    /// `[T, B]`, as the way back asks for it; see [`previous`].
+    previous: OnceCell<CubeTensor>,
 }
 
 enum Walk {
@@ -105,6 +108,7 @@ impl<'a> Run<'a> {
         let Sizes {
             batch,
             steps,
+            d_input,
             d_hidden,
             ..
         } = sizes;
@@ -134,7 +138,15 @@ impl<'a> Run<'a> {
             gaps: call.valid != Valid::All,
         };
         let numbers = COUNT * d_hidden * batch;
-        let most = device::steps_of_buffer(&client, numbers, dtype.size()).max(1);
+        // The kernels rely on it: whoever calls the module is told before.
+        let room = device::numbers_of_buffer(&client, dtype);
+        for numbers in [batch * steps * d_input.max(d_hidden), numbers] {
+            assert!(
+                numbers as u64 <= room,
+                "fused LSTM: expected at most {room} numbers in a buffer, found {numbers}"
+            );
+        }
+        let most = device::steps_of_buffer(&client, numbers, dtype);
         let suiting = match keep {
             Keep::Everything => steps,
             Keep::Boundaries => steps.isqrt(),
@@ -167,6 +179,7 @@ impl<'a> Run<'a> {
             hidden_mask: masks.hidden.into_option(),
             zoneout_hidden,
             zoneout_cell,
+            previous: OnceCell::new(),
         }
     }
 
@@ -182,7 +195,7 @@ impl<'a> Run<'a> {
     /// The state before the first step, in buffers of its own.
     pub(super) fn start(&self, c0: CubeTensor) -> State {
         State {
-            hidden: self.h0.copy(),
+            hidden: copy(&self.h0),
             cell: self.carried(c0),
         }
     }
@@ -190,8 +203,8 @@ impl<'a> Run<'a> {
     /// A copy of a state.
     pub(super) fn copy(&self, state: &State) -> State {
         State {
-            hidden: state.hidden.copy(),
-            cell: state.cell.copy(),
+            hidden: copy(&state.hidden),
+            cell: copy(&state.cell),
         }
     }
 
@@ -208,6 +221,11 @@ impl<'a> Run<'a> {
             false => [steps, batch, d_hidden],
         };
         self.empty(shape, self.dtype)
+    }
+
+    /// In the type of sums.
+    pub(super) fn summand(&self, tensor: CubeTensor) -> CubeTensor {
+        CubeBackend::float_cast(tensor, float(self.sums))
     }
 
     /// From the type of sums to that of the tensors.
@@ -295,7 +313,8 @@ impl<'a> Run<'a> {
             batch, d_hidden, ..
         } = self.sizes;
         let zeros = |width: usize, dtype: DType| {
-            zeros(self.device.clone(), Shape::new([batch, width]), dtype)
+            let shape = Shape::new([batch, width]);
+            into_contiguous(zeros(self.device.clone(), shape, dtype))
         };
         let seen = match self.walk {
             Walk::Stepwise => self.dtype,
@@ -393,11 +412,11 @@ impl<'a> Run<'a> {
 
     /// The gradient of the hidden state before the first step, from that after no step.
     pub(super) fn hidden_gradient(&self, gradient: &Gradient) -> CubeTensor {
-        let seen = CubeBackend::float_cast(gradient.seen.clone(), float(self.sums));
+        let seen = self.summand(gradient.seen.clone());
         let seen = match &self.hidden_mask {
             None => seen,
             Some(mask) => {
-                let mask = CubeBackend::float_cast(mask.clone(), float(self.sums));
+                let mask = self.summand(mask.clone());
                 CubeBackend::float_mul(seen, mask)
             }
         };
@@ -457,8 +476,10 @@ impl<'a> Run<'a> {
         let count = visits.len() * batch;
         let before = self.empty([count, d_hidden], self.dtype);
         let previous = self.variant.gaps.then(|| {
-            let times = previous(self.call, self.sizes);
-            unsigned(times, [steps, batch], &self.device)
+            self.previous.get_or_init(|| {
+                let times = previous(self.call, self.sizes);
+                unsigned(times, [steps, batch], &self.device)
+            })
         });
         let units = count * d_hidden;
         let dim = CubeDim::new(&self.client, units);
@@ -471,7 +492,7 @@ impl<'a> Run<'a> {
                 dim,
                 arg(output),
                 arg(&self.h0),
-                previous.as_ref().map(arg).into(),
+                previous.map(arg).into(),
                 self.hidden_mask.as_ref().map(arg).into(),
                 arg(&before),
                 self.layout(&visits),
@@ -609,7 +630,8 @@ impl<'a> Run<'a> {
 
     /// The parts of a segment that are one persistent launch each.
     fn launches(&self, visits: Range<usize>, tile: &Tile) -> Vec<Range<usize>> {
-        let most = device::steps_of_launch(*tile);
+        let cubes = self.sizes.batch.div_ceil(tile.rows);
+        let most = device::steps_of_launch(&self.client, *tile, cubes);
         let starts = visits.clone().step_by(most);
         starts
             .map(|start| start..visits.end.min(start + most))
@@ -644,7 +666,7 @@ impl<'a> Run<'a> {
     fn owned(&self, tensor: CubeTensor, dtype: DType) -> CubeTensor {
         let tensor = into_contiguous(tensor);
         match tensor.dtype == dtype {
-            true => tensor.copy(),
+            true => copy(&tensor),
             false => into_contiguous(CubeBackend::float_cast(tensor, float(dtype))),
         }
     }
@@ -652,10 +674,16 @@ impl<'a> Run<'a> {
 
 /// A tensor whose numbers lie side by side, as a kernel gets it.
 fn arg(tensor: &CubeTensor) -> BufferArg {
+    assert!(tensor.is_contiguous(), "rows may be padded on CUDA");
     let numbers = tensor.shape().num_elements();
     // SAFETY: the buffer has as many numbers; it costs less than a copy of the tensor, at each of
     // the launches of each step.
     unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), numbers) }
+}
+
+/// The same numbers, side by side, in a buffer of their own.
+fn copy(tensor: &CubeTensor) -> CubeTensor {
+    into_contiguous(tensor.copy())
 }
 
 fn float(dtype: DType) -> FloatDType {

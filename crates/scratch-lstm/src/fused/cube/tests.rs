@@ -18,12 +18,18 @@ struct Case {
     valid: fn() -> Valid,
 }
 
-const CASES: [Case; 3] = [
+const CASES: [Case; 4] = [
     Case {
         keep: Keep::Everything,
         batch_first: true,
         reverse: false,
         valid: || Valid::All,
+    },
+    Case {
+        keep: Keep::Everything,
+        batch_first: true,
+        reverse: false,
+        valid: || Valid::Lengths([4, 7, 1].into()),
     },
     Case {
         keep: Keep::Boundaries,
