@@ -14,6 +14,7 @@ use burn::backend::fusion::{ExecutionError, Fusion, FusionBackend, FusionRuntime
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Shape};
 
+use super::tensors::DIFFERENTIABLE;
 use super::{
     Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmKernels, LstmOps, LstmOutputs,
     Saved, Wanted,
@@ -77,30 +78,11 @@ impl<B: FusionBackend + LstmKernels> LstmKernels for Fusion<B> {
         let shapes = inputs
             .differentiable()
             .map(|tensor| tensor.map(|tensor| (tensor.shape(), dtype)));
-        let [
-            x,
-            weight_ih,
-            weight_hh,
-            bias,
-            h0,
-            c0,
-            weight_hr,
-            peephole,
-            norm @ ..,
-        ] = shapes;
-        let announced = [
-            x.filter(|_| wanted.x),
-            weight_ih.filter(|_| wanted.weight_ih),
-            weight_hh.filter(|_| wanted.weight_hh),
-            bias.filter(|_| wanted.bias),
-            h0.filter(|_| wanted.h0),
-            c0.filter(|_| wanted.c0),
-            weight_hr.filter(|_| wanted.weight_hr),
-            peephole.filter(|_| wanted.peephole),
-        ];
-        let norm = norm.map(|shape| shape.filter(|_| wanted.layer_norm));
-        let mut order = announced.into_iter().chain(norm);
-        let announced = std::array::from_fn(|_| order.next().flatten());
+        let mut order = order_of(wanted).into_iter();
+        let announced = shapes.map(|shape| {
+            let is_wanted = order.next() == Some(true);
+            shape.filter(|_| is_wanted)
+        });
 
         let (mut tensors, present) = inputs.into_tensors();
         let count = tensors.len();
@@ -138,6 +120,23 @@ impl<B: FusionBackend + LstmKernels> LstmKernels for Fusion<B> {
         let mut results = queue::<B>("lstm_backward", tensors, results, run).into_iter();
         LstmGradients::from_order(is_announced.map(|is| is.then(|| results.next()).flatten()))
     }
+}
+
+/// What is wanted, in the order of [`LstmInputs::differentiable`].
+fn order_of(wanted: Wanted) -> [bool; DIFFERENTIABLE] {
+    let Wanted {
+        x,
+        weight_ih,
+        weight_hh,
+        bias,
+        h0,
+        c0,
+        weight_hr,
+        peephole,
+        layer_norm,
+    } = wanted;
+    let first = [x, weight_ih, weight_hh, bias, h0, c0, weight_hr, peephole];
+    std::array::from_fn(|place| first.get(place).copied().unwrap_or(layer_norm))
 }
 
 /// Puts an operation into the queue: its tensors, the shapes and types of its results, and what
