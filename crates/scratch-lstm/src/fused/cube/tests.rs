@@ -1,8 +1,9 @@
 //! Both rungs beside the kernels for processors: the plain cell, each variant alone, and all of
 //! them. On whatever GPU there is, a software adapter among them.
 
-use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Flex};
+use burn::tensor::TensorData;
 
 use super::*;
 use crate::fused::LstmKernels;
@@ -123,4 +124,31 @@ fn numbers(tensor: CubeTensor) -> Vec<f64> {
 
 fn of_flex(tensor: FloatTensor<Flex>) -> Vec<f64> {
     tensor.to_contiguous().into_data().iter::<f64>().collect()
+}
+
+/// A network that has diverged must show it, whatever is clipped: a bound in the place of NaN would
+/// hide it from the loss.
+#[test]
+fn nan_is_not_clipped_away() {
+    fn broken<B: Backend>(device: &B::Device) -> (LstmInputs<B>, LstmCall) {
+        let variants = ["clip_gates", "clip_cell"];
+        let (mut inputs, _, call) = problem::<B>(&variants, DType::F32, true, device);
+        let [_, _, d_input, d_hidden, _] = SIZES;
+        let shape = [4 * d_hidden, d_input];
+        let mut weights = vec![0.1f32; 4 * d_hidden * d_input];
+        weights[0] = f32::NAN;
+        inputs.weight_ih = B::float_from_data(TensorData::new(weights, shape), device);
+        (inputs, call)
+    }
+    let (inputs, call) = broken::<Flex>(&Default::default());
+    let (expected, _) = Flex::lstm_forward(inputs, &call, Keep::Nothing);
+    let is_nan =
+        |numbers: Vec<f64>| -> Vec<bool> { numbers.into_iter().map(f64::is_nan).collect() };
+    let expected = is_nan(of_flex(expected.output));
+    assert!(expected.contains(&true));
+    for rung in [Rung::Stepwise, Rung::Persistent] {
+        let (inputs, call) = broken::<CubeBackend>(&CubeDevice::default());
+        let (found, _) = forward(inputs, &call, Keep::Nothing, rung);
+        assert_eq!(is_nan(numbers(found.output)), expected, "{rung}");
+    }
 }
