@@ -53,8 +53,7 @@ mod host {
     }
 }
 
-/// GPUs: kernels where there are some for the cell, the default bodies otherwise. With kernel fusion
-/// burn's backend is one around this; see `fusion.rs`.
+/// GPUs. With kernel fusion burn's backend is one around this; see `fusion.rs`.
 #[cfg(feature = "cube")]
 mod cube {
     use burn::backend::tensor::FloatTensor;
@@ -62,7 +61,7 @@ mod cube {
 
     use crate::fused::{
         Keep, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmKernels, LstmOps,
-        LstmOutputs, Saved, Wanted, composed, cube,
+        LstmOutputs, Saved, Wanted, cube,
     };
 
     impl LstmOps for CubeBackend {
@@ -77,10 +76,8 @@ mod cube {
             call: &LstmCall,
             keep: Keep,
         ) -> (LstmOutputs<Self>, Saved) {
-            match cube::rung_of(&inputs, call) {
-                Some(rung) => cube::forward(inputs, call, keep, rung),
-                None => composed::forward(inputs, call, keep),
-            }
+            let rung = cube::rung_of(&inputs, call);
+            cube::forward(inputs, call, keep, rung)
         }
 
         fn lstm_backward(
@@ -91,10 +88,8 @@ mod cube {
             call: &LstmCall,
             wanted: Wanted,
         ) -> LstmGradients<Self> {
-            match cube::rung_of(&inputs, call) {
-                Some(rung) => cube::backward(inputs, output, saved, cotangents, call, wanted, rung),
-                None => composed::backward(inputs, saved, cotangents, call, wanted),
-            }
+            let rung = cube::rung_of(&inputs, call);
+            cube::backward(inputs, output, saved, cotangents, call, wanted, rung)
         }
     }
 }

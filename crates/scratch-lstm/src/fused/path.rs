@@ -44,8 +44,6 @@ pub enum Kernels {
     Cpu(InstructionSet),
     /// This crate's kernels for GPUs. The rung follows from the sizes, where nobody has fixed it.
     Gpu(Option<Rung>),
-    /// The backend's own tensor operations.
-    TensorOperations,
 }
 
 /// Widths of a layer.
@@ -160,15 +158,11 @@ fn gpu(
     cell: &CellConfig,
     sizes: Option<LayerSizes>,
 ) -> Result<Kernels, RungError> {
-    let Some(sizes) = sizes else {
-        let rung = Rung::asked()?;
-        return Ok(match cell.layer_norm {
-            true => Kernels::TensorOperations,
-            false => Kernels::Gpu(rung),
-        });
+    let rung = match sizes {
+        Some(sizes) => Some(cube::rung(device, dtype, cell, sizes)?),
+        None => Rung::asked()?,
     };
-    let rung = cube::rung(device, dtype, cell, sizes)?;
-    Ok(rung.map_or(Kernels::TensorOperations, |rung| Kernels::Gpu(Some(rung))))
+    Ok(Kernels::Gpu(rung))
 }
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -191,7 +185,6 @@ impl fmt::Display for Kernels {
             Self::Cpu(set) => write!(f, "CPU kernels, {set}"),
             Self::Gpu(None) => write!(f, "GPU kernels"),
             Self::Gpu(Some(rung)) => write!(f, "GPU kernels, {rung}"),
-            Self::TensorOperations => write!(f, "tensor operations with a backward pass by hand"),
         }
     }
 }

@@ -22,6 +22,11 @@ pub enum RungError {
         /// What was asked for.
         found: String,
     },
+    /// The cell has something that only the other one has.
+    Variant {
+        /// What.
+        variant: &'static str,
+    },
     /// The states of a row do not fit the memory of a work-group.
     TooLarge {
         /// Units of the layer.
@@ -74,6 +79,11 @@ impl fmt::Display for RungError {
                 let names = Rung::ALL.map(|rung| rung.to_string()).join(" or ");
                 write!(f, "{VARIABLE}: expected {names}, found `{found}`")
             }
+            Self::Variant { variant } => write!(
+                f,
+                "{VARIABLE}: expected `stepwise`, or none, for a layer with {variant}, found \
+                 `persistent`"
+            ),
             Self::TooLarge { d_hidden, largest } => write!(
                 f,
                 "{VARIABLE}: `persistent` has room for at most {largest} units on this device, \

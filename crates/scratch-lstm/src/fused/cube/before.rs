@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 use super::unit::{Layout, at};
 
-/// For each step of a segment what its gates saw of the hidden state, `H` wide. `output` is of the
+/// For each step of a segment what its gates saw of the hidden state, `P` wide. `output` is of the
 /// whole sequence; where rows may lack steps, `previous` has for each `[T, B]` 1 more than the time
 /// of the step before it, 0 if there is none.
 #[cube(launch_unchecked)]
@@ -19,34 +19,33 @@ pub(super) fn hidden_before<F: Float>(
     layout: Layout,
     steps: usize,
     last: usize,
-    #[comptime] reverse: bool,
     #[define(F)] _type: ElemType,
 ) {
-    let d_hidden = layout.d_hidden;
+    let d_output = layout.d_output;
     let batch = layout.batch;
     let place = ABSOLUTE_POS;
-    if place < steps * batch * d_hidden {
-        let unit = place % d_hidden;
-        let row = place / d_hidden % batch;
-        let time = layout.start + place / d_hidden / batch;
+    if place < steps * batch * d_output {
+        let unit = place % d_output;
+        let row = place / d_output % batch;
+        let time = layout.start + place / d_output / batch;
         // As `previous` counts.
         let mut from = time;
-        if comptime!(reverse) {
+        if comptime!(layout.reverse) {
             from = select(time == last, 0, time + 2);
         }
         if comptime!(previous.is_some()) {
             let previous = previous.as_ref().unwrap();
             from = previous[time * batch + row] as usize;
         }
-        let state = row * d_hidden + unit;
+        let state = row * d_output + unit;
         let mut hidden = if from == 0 {
             h0[state]
         } else {
-            output[layout.whole(row, from - 1) * d_hidden + unit]
+            output[layout.whole(row, from - 1) * d_output + unit]
         };
         if comptime!(hidden_mask.is_some()) {
             hidden *= at::<F, F>(&hidden_mask, state);
         }
-        before[layout.segment(row, time) * d_hidden + unit] = hidden;
+        before[layout.segment(row, time) * d_output + unit] = hidden;
     }
 }

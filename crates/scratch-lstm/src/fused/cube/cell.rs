@@ -45,44 +45,50 @@ pub(super) struct Extra<A: Float> {
     /// Where gates end before their activations, and the cell state.
     pub(super) clip_gates: A,
     pub(super) clip_cell: A,
-    /// The shares of the old states that are kept.
-    pub(super) zoneout_hidden: A,
+    /// The share of the old cell state that is kept.
     pub(super) zoneout_cell: A,
 }
 
-/// What a step gives.
+/// A step until something is shown of it.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-pub(super) struct Step<A: Float> {
+pub(super) struct Entered<A: Float> {
     /// What is kept of the gates.
     pub(super) kept: Gates<A>,
-    pub(super) hidden: A,
+    /// The cell state inside of the step.
+    pub(super) inner: A,
+    /// That after it.
     pub(super) cell: A,
 }
 
-/// What a step back gives.
+/// The gradients of what a unit shows.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-pub(super) struct Back<A: Float> {
+pub(super) struct Shown<A: Float> {
+    /// Of the output gate before its activation.
+    pub(super) output: A,
+    /// Of what `tanh` was taken of: the cell state inside of the step, or its normalization.
+    pub(super) cell: A,
+}
+
+/// What the rest of a step back gives.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Left<A: Float> {
     /// The gradients of the gates before their activations.
     pub(super) delta: Gates<A>,
     /// That of the cell state before the step.
     pub(super) cell: A,
-    /// What of the gradient of the hidden state passes the gates by.
-    pub(super) hidden: A,
-    /// The cell state inside of the step, which the output gate's peephole saw.
-    pub(super) inner: A,
 }
 
-/// From the gates before their activations and the state before the step.
+/// From the gates before their activations and the cell state before the step.
 #[cube]
-pub(super) fn forward<A: Float>(
+pub(super) fn enter<A: Float>(
     sums: Gates<A>,
-    hidden: A,
     cell: A,
     extra: Extra<A>,
     #[comptime] variant: Variant,
-) -> Step<A> {
+) -> Entered<A> {
     let mut input = sums.input;
     let mut forget = sums.forget;
     if comptime!(variant.peepholes) {
@@ -103,63 +109,88 @@ pub(super) fn forward<A: Float>(
     if comptime!(variant.peepholes) {
         output += extra.peephole_output * inner;
     }
-    let kept_output = gate::<A>(output, extra, variant);
-    let mut new_hidden = activated::<A>(kept_output) * tanh::<A>(inner);
-    if comptime!(variant.zoneout_hidden) {
-        let share = extra.zoneout_hidden;
-        new_hidden = share * hidden + (A::new(1.0) - share) * new_hidden;
-    }
     let mut new_cell = inner;
     if comptime!(variant.zoneout_cell) {
-        let share = extra.zoneout_cell;
-        new_cell = share * cell + (A::new(1.0) - share) * inner;
+        new_cell = held::<A>(inner, cell, extra.zoneout_cell);
     }
-    Step::<A> {
+    Entered::<A> {
         kept: Gates::<A> {
             input: kept_input,
             forget: kept_forget,
             cell: kept_cell,
-            output: kept_output,
+            output: gate::<A>(output, extra, variant),
         },
-        hidden: new_hidden,
+        inner,
         cell: new_cell,
     }
 }
 
-/// From the gradients of the state after the step; `before` and `after` are the cell states.
+/// What a unit shows: `kept` of its output gate, `cell` of its cell state or its normalization.
 #[cube]
-pub(super) fn backward<A: Float>(
+pub(super) fn show<A: Float>(kept: A, cell: A) -> A {
+    activated::<A>(kept) * tanh::<A>(cell)
+}
+
+/// A new number of a state, but for the share of the old one; exact for shares of 0 and 1.
+#[cube]
+pub(super) fn held<A: Float>(new: A, old: A, share: A) -> A {
+    share * old + (A::new(1.0) - share) * new
+}
+
+/// The way back of [`show`], from the gradient of its result.
+#[cube]
+pub(super) fn show_back<A: Float>(kept: A, cell: A, gradient: A) -> Shown<A> {
+    let shown = tanh::<A>(cell);
+    Shown::<A> {
+        output: gradient * shown * slope::<A>(kept),
+        cell: gradient * activated::<A>(kept) * (A::new(1.0) - shown * shown),
+    }
+}
+
+/// The cell state inside of a step, from those before and after it.
+#[cube]
+pub(super) fn inner<A: Float>(
     kept: Gates<A>,
     before: A,
     after: A,
-    d_hidden: A,
+    extra: Extra<A>,
+    #[comptime] variant: Variant,
+) -> A {
+    if comptime!(variant.zoneout_cell) {
+        let forget = activated::<A>(kept.forget);
+        let input = activated::<A>(kept.input);
+        let entering = candidate_value::<A>(kept.cell, extra, variant);
+        clip_cell::<A>(forget * before + input * entering, extra, variant)
+    } else {
+        after
+    }
+}
+
+/// The way back of [`enter`]: `before` is the cell state before the step, `inner` that inside of
+/// it, of whose gradient `shown` has the part of what is shown, and `d_cell` the gradient of the
+/// cell state after the step.
+#[cube]
+pub(super) fn enter_back<A: Float>(
+    kept: Gates<A>,
+    before: A,
+    inner: A,
+    shown: Shown<A>,
     d_cell: A,
     extra: Extra<A>,
     #[comptime] variant: Variant,
-) -> Back<A> {
+) -> Left<A> {
     let one = A::new(1.0);
     let input = activated::<A>(kept.input);
     let forget = activated::<A>(kept.forget);
     let entering = candidate_value::<A>(kept.cell, extra, variant);
-    let output = activated::<A>(kept.output);
 
-    let mut d_new_hidden = d_hidden;
-    let mut kept_hidden = A::new(0.0);
-    if comptime!(variant.zoneout_hidden) {
-        kept_hidden = extra.zoneout_hidden * d_hidden;
-        d_new_hidden = (one - extra.zoneout_hidden) * d_hidden;
-    }
     let mut d_inner = d_cell;
-    let mut inner = after;
     if comptime!(variant.zoneout_cell) {
         d_inner = (one - extra.zoneout_cell) * d_cell;
-        inner = clip_cell::<A>(forget * before + input * entering, extra, variant);
     }
-    let shown = tanh::<A>(inner);
-    let d_output = d_new_hidden * shown * slope::<A>(kept.output);
-    d_inner += d_new_hidden * output * (one - shown * shown);
+    d_inner += shown.cell;
     if comptime!(variant.peepholes) {
-        d_inner += d_output * extra.peephole_output;
+        d_inner += shown.output * extra.peephole_output;
     }
     if comptime!(variant.clip_cell) {
         d_inner = select(inner.abs() >= extra.clip_cell, A::new(0.0), d_inner);
@@ -184,16 +215,14 @@ pub(super) fn backward<A: Float>(
     if comptime!(variant.peepholes) {
         d_before += d_input * extra.peephole_input + d_forget * extra.peephole_forget;
     }
-    Back::<A> {
+    Left::<A> {
         delta: Gates::<A> {
             input: d_input,
             forget: d_forget,
             cell: d_candidate,
-            output: d_output,
+            output: shown.output,
         },
         cell: d_before,
-        hidden: kept_hidden,
-        inner,
     }
 }
 

@@ -38,20 +38,26 @@ const OPERATIONS: usize = if cfg!(test) { 12_000 } else { 2 << 30 };
 /// Steps of one launch, at most: what a step takes besides its operations.
 const STEPS: usize = 1 << 16;
 
-/// The rung of a layer.
-pub(super) fn rung(client: &Client, d_hidden: usize, dtype: DType) -> Result<Rung, RungError> {
+/// The rung of a layer; `stepwise` names what it has that is on no other one.
+pub(super) fn rung(
+    client: &Client,
+    d_hidden: usize,
+    dtype: DType,
+    stepwise: Option<&'static str>,
+) -> Result<Rung, RungError> {
     let largest = largest(client, dtype);
     let most = match is_software(client) {
         true => MOST_ON_PROCESSOR,
         false => MOST_ON_GPU,
     };
-    match Rung::asked()? {
-        Some(Rung::Persistent) if d_hidden > largest => {
+    match (Rung::asked()?, stepwise) {
+        (Some(Rung::Persistent), Some(variant)) => Err(RungError::Variant { variant }),
+        (Some(Rung::Persistent), None) if d_hidden > largest => {
             Err(RungError::TooLarge { d_hidden, largest })
         }
-        Some(rung) => Ok(rung),
-        None if d_hidden <= most.min(largest) => Ok(Rung::Persistent),
-        None => Ok(Rung::Stepwise),
+        (Some(rung), _) => Ok(rung),
+        (None, None) if d_hidden <= most.min(largest) => Ok(Rung::Persistent),
+        (None, _) => Ok(Rung::Stepwise),
     }
 }
 
@@ -89,13 +95,7 @@ fn is_software(client: &Client) -> bool {
 }
 
 /// How a persistent cube is laid out for a batch.
-pub(super) fn tile(
-    client: &Client,
-    dtype: DType,
-    batch: usize,
-    d_hidden: usize,
-    reverse: bool,
-) -> Tile {
+pub(super) fn tile(client: &Client, dtype: DType, batch: usize, d_hidden: usize) -> Tile {
     let hardware = &client.properties().hardware;
     let side_by_side = side_by_side(client);
     let room = (largest(client, dtype) / d_hidden).max(1);
@@ -103,16 +103,27 @@ pub(super) fn tile(
         .into_iter()
         .find(|&rows| rows <= room && batch >= rows * side_by_side)
         .unwrap_or(1);
-    let most = UNITS
-        .min(hardware.max_units_per_cube)
-        .min(hardware.max_cube_dim.0) as usize;
+    let most = most_units(client);
     let plane = hardware.plane_size_max.max(1) as usize;
     Tile {
         rows,
         d_hidden,
-        reverse,
         units: d_hidden.next_multiple_of(plane).min(most),
     }
+}
+
+/// Units of a cube for one row, which add up numbers by halves: a power of two.
+pub(super) fn units_of_row(client: &Client, d_hidden: usize) -> usize {
+    let most = most_units(client);
+    let power = most.next_power_of_two();
+    let largest = if power > most { power / 2 } else { power };
+    d_hidden.next_power_of_two().min(largest)
+}
+
+fn most_units(client: &Client) -> usize {
+    let hardware = &client.properties().hardware;
+    let most = hardware.max_units_per_cube.min(hardware.max_cube_dim.0);
+    UNITS.min(most) as usize
 }
 
 /// So many cubes at least, in as many dimensions as it takes.

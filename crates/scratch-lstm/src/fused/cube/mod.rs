@@ -5,9 +5,12 @@
 //! | `cell.rs` | the gate arithmetic |
 //! | `unit.rs` | a step of one unit, from and to the buffers |
 //! | `stepwise.rs`, `persistent.rs` | the kernels of the two rungs ([`Rung`]) |
+//! | `normed.rs` | those with layer normalization |
 //! | `before.rs` | the hidden states before the steps |
 //! | `device.rs` | what a device has room for; which rung a size takes |
-//! | `run.rs` | buffers and launches, a segment there and back |
+//! | `run.rs` | what stays the same over a sequence |
+//! | `walk.rs`, `step.rs`, `launch.rs` | launches: a segment there and back, its steps, and with what |
+//! | `sums.rs` | the gradients that are sums over steps |
 //!
 //! The input's part of the gates and the gradients of the weights are burn's matrix products, one
 //! each for a segment; a segment is the whole sequence, unless memory is to be saved or a buffer
@@ -15,15 +18,14 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::{RuntimeId, dtype_to_storage_type};
-use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_cubecl::cubecl::features::TypeUsage;
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 
 use self::run::{Run, State, Steps};
+use self::sums::Sums;
 use super::{
     Keep, LayerSizes, LstmCall, LstmCotangents, LstmGradients, LstmInputs, LstmOutputs, Rung,
     RungError, Saved, Wanted,
@@ -34,12 +36,17 @@ use crate::gates::COUNT;
 mod before;
 mod cell;
 mod device;
+mod launch;
+mod normed;
 mod persistent;
 mod run;
+mod step;
 mod stepwise;
+mod sums;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 mod unit;
+mod walk;
 
 /// What the way back needs.
 #[derive(Debug)]
@@ -55,17 +62,24 @@ pub(super) fn largest_buffer(device: &CubeDevice, dtype: DType) -> u64 {
     device::numbers_of_buffer(&device.client(), dtype) * dtype.size() as u64
 }
 
-/// The rung of a layer on a device, if there are kernels for such a cell.
+/// The rung of a layer on a device.
 pub(super) fn rung(
     device: &CubeDevice,
     dtype: DType,
     cell: &CellConfig,
     sizes: LayerSizes,
-) -> Result<Option<Rung>, RungError> {
-    if cell.layer_norm || sizes.d_output != sizes.d_hidden {
-        return Ok(None);
-    }
-    device::rung(&device.client(), sizes.d_hidden, dtype).map(Some)
+) -> Result<Rung, RungError> {
+    let variant = [
+        (cell.layer_norm, "layer normalization"),
+        (sizes.d_output != sizes.d_hidden, "a projection"),
+    ];
+    let variant = variant.into_iter().find(|&(is_there, _)| is_there);
+    device::rung(
+        &device.client(),
+        sizes.d_hidden,
+        dtype,
+        variant.map(|(_, name)| name),
+    )
 }
 
 /// The same for a call.
@@ -73,7 +87,7 @@ pub(super) fn rung(
 /// # Panics
 ///
 /// If a rung is asked for that cannot be had: whoever asks for the path is told so.
-pub(super) fn rung_of(inputs: &LstmInputs<CubeBackend>, call: &LstmCall) -> Option<Rung> {
+pub(super) fn rung_of(inputs: &LstmInputs<CubeBackend>, call: &LstmCall) -> Rung {
     let [gates, d_output] = inputs.weight_hh.shape().dims();
     let sizes = LayerSizes {
         d_hidden: gates / COUNT,
@@ -148,8 +162,7 @@ pub(super) fn backward(
     let output = into_contiguous(output);
     let d_output = cotangents.output.map(into_contiguous);
     let gradient = run.end(cotangents.hidden, cotangents.cell);
-    let mut x = Vec::new();
-    let (mut weight_ih, mut weight_hh, mut bias) = (None, None, None);
+    let mut sums = Sums::new(&run, wanted);
     for visits in run.segments().into_iter().rev() {
         let before = boundaries.pop().expect("a state before each segment");
         let steps = match keep {
@@ -159,60 +172,18 @@ pub(super) fn backward(
                 run.segment(visits.clone(), &state, None, true)
             }
         };
-        let d_output = d_output.as_ref();
-        run.segment_back(visits.clone(), &steps, &before.cell, d_output, &gradient);
-        let delta = steps.gates;
-        let transposed = || CubeBackend::float_swap_dims(delta.clone(), 0, 1);
-        // Of several segments in the type of sums.
-        let add_to = |sum: &mut Option<CubeTensor>, term| add_to(sum, run.summand(term));
-        if wanted.x {
-            let rows = run.product(delta.clone(), run.weight_ih.clone(), None);
-            x.push(run.series(rows, &visits));
-        }
-        if wanted.weight_ih {
-            let rows = run.input_rows(visits.clone());
-            add_to(&mut weight_ih, run.product(transposed(), rows, None));
-        }
-        if wanted.weight_hh {
-            let rows = run.seen_rows(visits, &output);
-            add_to(&mut weight_hh, run.product(transposed(), rows, None));
-        }
-        if wanted.bias {
-            add_to(&mut bias, sum_rows(delta));
-        }
+        let seen = || run.seen_rows(visits.clone(), &output);
+        let for_norm = run.norm.as_ref().map(|_| seen());
+        let passed = run.segment_back(
+            visits.clone(),
+            &steps,
+            &before.cell,
+            for_norm.as_ref(),
+            d_output.as_ref(),
+            &gradient,
+        );
+        let seen = || for_norm.unwrap_or_else(seen);
+        sums.add(visits.clone(), steps.gates, passed, seen);
     }
-    // They were walked over from the last to the first.
-    if !call.reverse {
-        x.reverse();
-    }
-    LstmGradients {
-        x: match x.len() {
-            0 | 1 => x.pop(),
-            _ => Some(CubeBackend::float_cat(x, run.time_axis())),
-        },
-        weight_ih: weight_ih.map(|sum| run.result(sum)),
-        weight_hh: weight_hh.map(|sum| run.result(sum)),
-        bias: bias.map(|sum| run.result(sum)),
-        h0: wanted.h0.then(|| run.hidden_gradient(&gradient)),
-        c0: wanted.c0.then(|| run.result(gradient.cell.clone())),
-        weight_hr: None,
-        peephole: gradient
-            .peephole
-            .filter(|_| wanted.peephole)
-            .map(|rows| run.result(sum_rows(rows))),
-        layer_norm: None,
-    }
-}
-
-fn add_to(sum: &mut Option<CubeTensor>, term: CubeTensor) {
-    *sum = Some(match sum.take() {
-        None => term,
-        Some(sum) => CubeBackend::float_add(sum, term),
-    });
-}
-
-/// The sum of all rows of a matrix, `[N]`.
-fn sum_rows(matrix: CubeTensor) -> CubeTensor {
-    let [_, width] = matrix.shape().dims();
-    reshape(CubeBackend::float_sum_dim(matrix, 0), Shape::new([width]))
+    sums.finish(gradient)
 }

@@ -44,8 +44,6 @@ pub(super) struct Tile {
     /// Rows of a cube.
     pub(super) rows: usize,
     pub(super) d_hidden: usize,
-    /// Whether the walk forward is from the last step to the first.
-    pub(super) reverse: bool,
     /// Units of a cube, which may compute several of the layer one after another.
     pub(super) units: usize,
 }
@@ -86,7 +84,7 @@ pub(super) fn walk<F: Float, A: Float, N: Size>(
     let mut now = 0usize;
     for step in 0..count {
         let mut time = first + step;
-        if comptime!(tile.reverse) {
+        if comptime!(layout.reverse) {
             time = first - step;
         }
         let then = half - now;
@@ -134,8 +132,7 @@ pub(super) fn walk<F: Float, A: Float, N: Size>(
 
 /// The same number of steps back: from the time `first` against the order in which the sequence
 /// was walked over. `weight` is packed by the unit, `d_seen` the gradient of what the step after
-/// `first` saw of the hidden state, `[B, H]`; afterwards that of what the last one saw. No step of
-/// the segment comes before the one of the time `begin`.
+/// `first` saw of the hidden state, `[B, H]`; afterwards that of what the last one saw.
 #[cube(launch_unchecked)]
 pub(super) fn walk_back<F: Float, A: Float, N: Size>(
     mut buffers: Backward<F, A>,
@@ -143,7 +140,6 @@ pub(super) fn walk_back<F: Float, A: Float, N: Size>(
     d_seen: &mut [A],
     first: usize,
     count: usize,
-    begin: usize,
     #[comptime] tile: Tile,
     #[comptime] variant: Variant,
     #[define(F, A)] _types: [ElemType; 2],
@@ -158,10 +154,8 @@ pub(super) fn walk_back<F: Float, A: Float, N: Size>(
     for step in 0..count {
         // Against the walk.
         let mut time = first + step;
-        let mut earlier = time + 1;
-        if comptime!(!tile.reverse) {
+        if comptime!(!layout.reverse) {
             time = first - step;
-            earlier = time - 1;
         }
         let mut unit = UNIT_POS as usize;
         while unit < d_hidden {
@@ -174,8 +168,6 @@ pub(super) fn walk_back<F: Float, A: Float, N: Size>(
                         first_row + row,
                         unit,
                         time,
-                        time == begin,
-                        earlier,
                         variant,
                     );
                     let mut delta = Vector::<A, N>::new(gates.input);

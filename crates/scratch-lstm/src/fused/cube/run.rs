@@ -1,4 +1,4 @@
-//! What stays the same over a sequence, and the walk over one segment of it, there and back.
+//! What stays the same over a sequence, and what is asked of it segment by segment.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -8,12 +8,10 @@ use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::get_device_settings;
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
 use burn::tensor::{DType, FloatDType, Shape, Slice, TensorData};
-use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::client::Client;
-use burn_cubecl::cubecl::ir::ElemType;
-use burn_cubecl::cubecl::prelude::{BufferArg, CubeCount, CubeDim, Float};
+use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::kernel::{into_contiguous, matmul};
-use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
@@ -22,10 +20,10 @@ use scratch_lstm_kernels::Sizes;
 use super::before::hidden_before;
 use super::cell::Variant;
 use super::device;
-use super::persistent::{Tile, pack, walk, walk_back};
-use super::stepwise::{step, step_back};
-use super::unit::{BackwardLaunch, ForwardLaunch, LayoutLaunch, OptionsLaunch, StridesLaunch};
-use crate::fused::{Keep, LstmCall, LstmInputs, Rung};
+use super::launch::{arg, threads};
+use super::normed::{normalize, normalize_back};
+use super::persistent::Tile;
+use crate::fused::{Keep, LstmCall, LstmInputs, OptionalLayerNorm, Rung};
 use crate::gates::COUNT;
 use crate::valid::Valid;
 
@@ -35,7 +33,7 @@ const SEGMENT: usize = 64 << 20;
 /// The state of all rows.
 #[derive(Debug)]
 pub(super) struct State {
-    /// `[B, H]`
+    /// `[B, P]`
     pub(super) hidden: CubeTensor,
     /// `[B, H]`, in the type of sums.
     pub(super) cell: CubeTensor,
@@ -48,51 +46,87 @@ pub(super) struct Steps {
     /// before their activations.
     pub(super) gates: CubeTensor,
     /// The cell states after the steps, `[N, H]`, if they are kept.
-    cells: Option<CubeTensor>,
+    pub(super) cells: Option<CubeTensor>,
 }
 
 /// The gradient of the state after a step that is walked back through.
 #[derive(Debug)]
 pub(super) struct Gradient {
-    /// Of what the gates of the step after it saw of the hidden state, `[B, H]`.
-    seen: CubeTensor,
-    /// What of the hidden state's passes those gates by, `[B, H]`, if anything does.
-    kept: Option<CubeTensor>,
+    /// Of what the gates of the step after it saw of the hidden state, `[B, P]`.
+    pub(super) seen: CubeTensor,
+    /// What of the hidden state's passes those gates by, `[B, P]`, if anything does.
+    pub(super) kept: Option<CubeTensor>,
     /// Of the cell state, `[B, H]`.
     pub(super) cell: CubeTensor,
     /// Of each row's peepholes so far, `[B, 3H]`.
     pub(super) peephole: Option<CubeTensor>,
+    /// Of each row's [`Norm::gains`] so far, `[B, 6H]`.
+    pub(super) gains: Option<CubeTensor>,
+}
+
+/// What a segment leaves for the gradients of the weights, besides those of its gates.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    /// The gradient of the hidden state's part of the gates before its normalization, `[N, 4H]`,
+    /// if it has one.
+    pub(super) recurrent: Option<CubeTensor>,
+    /// If there is a projection, the gradient of its result, `[N, P]`, and what it read, `[N, H]`.
+    pub(super) projected: Option<[CubeTensor; 2]>,
+}
+
+/// Gains and shift of layer normalization.
+#[derive(Debug)]
+pub(super) struct Norm {
+    /// Of the input's part of the gates, `[4H]`.
+    pub(super) input: CubeTensor,
+    /// What the steps ask for: gains of the hidden state's part of the gates and of the cell state,
+    /// and the latter's shift, `[6H]`.
+    pub(super) gains: CubeTensor,
+}
+
+/// Blocks of `H` numbers of [`Norm::gains`].
+pub(super) const GAINS: usize = COUNT + 2;
+
+/// Normalized rows of gates.
+#[derive(Debug)]
+pub(super) struct Normal {
+    /// `[N, 4H]`
+    pub(super) rows: CubeTensor,
+    /// What their numbers were divided by, `[N]`.
+    pub(super) deviation: CubeTensor,
 }
 
 /// What stays the same over the segments.
 pub(super) struct Run<'a> {
-    call: &'a LstmCall,
-    sizes: Sizes,
-    client: Client,
-    device: CubeDevice,
-    dtype: DType,
+    pub(super) call: &'a LstmCall,
+    pub(super) sizes: Sizes,
+    pub(super) client: Client,
+    pub(super) device: CubeDevice,
+    pub(super) dtype: DType,
     /// The type of sums and of what is carried from step to step.
-    sums: DType,
-    variant: Variant,
-    walk: Walk,
-    segment: usize,
+    pub(super) sums: DType,
+    pub(super) variant: Variant,
+    pub(super) walk: Walk,
+    pub(super) segment: usize,
     /// `[B, T, D]` or `[T, B, D]`, zeros where rows have ended.
-    x: CubeTensor,
+    pub(super) x: CubeTensor,
     pub(super) weight_ih: CubeTensor,
-    weight_hh: CubeTensor,
-    bias: CubeTensor,
-    h0: CubeTensor,
-    peephole: Option<CubeTensor>,
-    hidden_mask: Option<CubeTensor>,
-    zoneout_hidden: Option<CubeTensor>,
-    zoneout_cell: Option<CubeTensor>,
+    pub(super) weight_hh: CubeTensor,
+    pub(super) bias: CubeTensor,
+    pub(super) weight_hr: Option<CubeTensor>,
+    pub(super) norm: Option<Norm>,
+    pub(super) h0: CubeTensor,
+    pub(super) peephole: Option<CubeTensor>,
+    pub(super) hidden_mask: Option<CubeTensor>,
+    pub(super) zoneout_hidden: Option<CubeTensor>,
+    pub(super) zoneout_cell: Option<CubeTensor>,
     /// `[T, B]`, 0 where a row lacks the step.
-    valid: Option<CubeTensor>,
+    pub(super) valid: Option<CubeTensor>,
     /// `[T, B]`, as the way back asks for it; see [`previous`].
-    previous: OnceCell<CubeTensor>,
+    pub(super) previous: OnceCell<CubeTensor>,
 }
 
-enum Walk {
+pub(super) enum Walk {
     Stepwise,
     Persistent(Tile),
 }
@@ -110,7 +144,7 @@ impl<'a> Run<'a> {
             steps,
             d_input,
             d_hidden,
-            ..
+            d_output,
         } = sizes;
         let LstmInputs {
             x,
@@ -118,9 +152,11 @@ impl<'a> Run<'a> {
             weight_hh,
             bias,
             h0,
+            c0: _,
+            weight_hr,
             peephole,
+            layer_norm,
             masks,
-            ..
         } = inputs.map::<CubeBackend>(into_contiguous);
         let (client, device, dtype) = (x.client.clone(), x.device.clone(), x.dtype);
         let (zoneout_hidden, zoneout_cell) = (
@@ -140,7 +176,7 @@ impl<'a> Run<'a> {
         let numbers = COUNT * d_hidden * batch;
         // The kernels rely on it: whoever calls the module is told before.
         let room = device::numbers_of_buffer(&client, dtype);
-        for numbers in [batch * steps * d_input.max(d_hidden), numbers] {
+        for numbers in [batch * steps * d_input.max(d_output), numbers] {
             assert!(
                 numbers as u64 <= room,
                 "fused LSTM: expected at most {room} numbers in a buffer, found {numbers}"
@@ -155,9 +191,7 @@ impl<'a> Run<'a> {
         let asked = call.segment.map_or(suiting, |segment| segment.get());
         let walk = match rung {
             Rung::Stepwise => Walk::Stepwise,
-            Rung::Persistent => {
-                Walk::Persistent(device::tile(&client, dtype, batch, d_hidden, call.reverse))
-            }
+            Rung::Persistent => Walk::Persistent(device::tile(&client, dtype, batch, d_hidden)),
         };
         Self {
             call,
@@ -174,6 +208,8 @@ impl<'a> Run<'a> {
             weight_ih,
             weight_hh,
             bias,
+            weight_hr: weight_hr.into_option(),
+            norm: norm(layer_norm),
             h0,
             peephole,
             hidden_mask: masks.hidden.into_option(),
@@ -213,12 +249,12 @@ impl<'a> Run<'a> {
         let Sizes {
             batch,
             steps,
-            d_hidden,
+            d_output,
             ..
         } = self.sizes;
         let shape = match self.call.batch_first {
-            true => [batch, steps, d_hidden],
-            false => [steps, batch, d_hidden],
+            true => [batch, steps, d_output],
+            false => [steps, batch, d_output],
         };
         self.empty(shape, self.dtype)
     }
@@ -231,199 +267,6 @@ impl<'a> Run<'a> {
     /// From the type of sums to that of the tensors.
     pub(super) fn result(&self, tensor: CubeTensor) -> CubeTensor {
         CubeBackend::float_cast(tensor, float(self.dtype))
-    }
-
-    /// Forward over some visits. Moves `state`, and writes the output, if there is a buffer for it.
-    pub(super) fn segment(
-        &self,
-        visits: Range<usize>,
-        state: &State,
-        output: Option<&CubeTensor>,
-        keeps: bool,
-    ) -> Steps {
-        let d_hidden = self.sizes.d_hidden;
-        let rows = self.input_rows(visits.clone());
-        let [count, _] = rows.shape().dims();
-        let gates = self.empty([count, COUNT * d_hidden], self.dtype);
-        let weight = CubeBackend::float_swap_dims(self.weight_ih.clone(), 0, 1);
-        self.product(rows, weight, Some(gates.clone()));
-        let steps = Steps {
-            gates,
-            cells: keeps.then(|| self.empty([count, d_hidden], self.sums)),
-        };
-        match &self.walk {
-            Walk::Stepwise => {
-                let Sizes { batch, .. } = self.sizes;
-                let recurrent = self.empty([batch, COUNT * d_hidden], self.dtype);
-                let weight = CubeBackend::float_swap_dims(self.weight_hh.clone(), 0, 1);
-                let masked = self
-                    .hidden_mask
-                    .as_ref()
-                    .map(|mask| CubeBackend::float_mul(state.hidden.clone(), mask.clone()));
-                let masked = masked.map(into_contiguous);
-                let seen = masked.as_ref().unwrap_or(&state.hidden);
-                let (count, dim) = self.units();
-                for visit in visits.clone() {
-                    self.product(seen.clone(), weight.clone(), Some(recurrent.clone()));
-                    // SAFETY: the kernel checks that it is within the batch, and the buffers have
-                    // the sizes that it is told.
-                    unsafe {
-                        step::launch_unchecked(
-                            &self.client,
-                            count.clone(),
-                            dim,
-                            self.forward_buffers(&visits, &steps, state, output),
-                            arg(&recurrent),
-                            masked.as_ref().map(arg).into(),
-                            self.time(visit),
-                            self.variant,
-                            self.types(),
-                        );
-                    }
-                }
-            }
-            Walk::Persistent(tile) => {
-                let weight = self.packed(false);
-                for part in self.launches(visits.clone(), tile) {
-                    // SAFETY: as above.
-                    unsafe {
-                        walk::launch_unchecked(
-                            &self.client,
-                            self.cubes(tile),
-                            CubeDim::new_1d(tile.units as u32),
-                            COUNT,
-                            self.forward_buffers(&visits, &steps, state, output),
-                            arg(&weight),
-                            self.time(part.start),
-                            part.len(),
-                            *tile,
-                            self.variant,
-                            self.types(),
-                        );
-                    }
-                }
-            }
-        }
-        steps
-    }
-
-    /// The gradient of the state after the last step, from those of what was returned.
-    pub(super) fn end(&self, hidden: Option<CubeTensor>, cell: Option<CubeTensor>) -> Gradient {
-        let Sizes {
-            batch, d_hidden, ..
-        } = self.sizes;
-        let zeros = |width: usize, dtype: DType| {
-            let shape = Shape::new([batch, width]);
-            into_contiguous(zeros(self.device.clone(), shape, dtype))
-        };
-        let seen = match self.walk {
-            Walk::Stepwise => self.dtype,
-            Walk::Persistent(_) => self.sums,
-        };
-        let passes = self.variant.zoneout_hidden || self.variant.gaps || self.hidden_mask.is_some();
-        let (seen, kept) = match (hidden, passes) {
-            (Some(hidden), true) => (zeros(d_hidden, seen), Some(self.carried(hidden))),
-            (Some(hidden), false) => (self.owned(hidden, seen), None),
-            (None, passes) => (
-                zeros(d_hidden, seen),
-                passes.then(|| zeros(d_hidden, self.sums)),
-            ),
-        };
-        Gradient {
-            seen,
-            kept,
-            cell: cell.map_or_else(|| zeros(d_hidden, self.sums), |cell| self.carried(cell)),
-            peephole: self
-                .variant
-                .peepholes
-                .then(|| zeros(3 * d_hidden, self.sums)),
-        }
-    }
-
-    /// Back over some visits: moves `gradient`, and leaves the gradients of the gates in the
-    /// place of what was kept of them. `before` is the cell state before them.
-    pub(super) fn segment_back(
-        &self,
-        visits: Range<usize>,
-        steps: &Steps,
-        before: &CubeTensor,
-        d_output: Option<&CubeTensor>,
-        gradient: &Gradient,
-    ) {
-        match &self.walk {
-            Walk::Stepwise => {
-                let Sizes {
-                    batch, d_hidden, ..
-                } = self.sizes;
-                let delta = self.empty([batch, COUNT * d_hidden], self.dtype);
-                let (count, dim) = self.units();
-                for visit in visits.clone().rev() {
-                    let is_first = visit == visits.start;
-                    // SAFETY: the kernel checks that it is within the batch, and the buffers have
-                    // the sizes that it is told.
-                    unsafe {
-                        step_back::launch_unchecked(
-                            &self.client,
-                            count.clone(),
-                            dim,
-                            self.backward_buffers(&visits, steps, before, d_output, gradient),
-                            arg(&gradient.seen),
-                            arg(&delta),
-                            self.time(visit),
-                            u32::from(is_first),
-                            if is_first { 0 } else { self.time(visit - 1) },
-                            self.variant,
-                            self.types(),
-                        );
-                    }
-                    self.product(
-                        delta.clone(),
-                        self.weight_hh.clone(),
-                        Some(gradient.seen.clone()),
-                    );
-                }
-            }
-            Walk::Persistent(tile) => {
-                let weight = self.packed(true);
-                let begin = self.time(visits.start);
-                for part in self.launches(visits.clone(), tile).into_iter().rev() {
-                    // SAFETY: as above.
-                    unsafe {
-                        walk_back::launch_unchecked(
-                            &self.client,
-                            self.cubes(tile),
-                            CubeDim::new_1d(tile.units as u32),
-                            COUNT,
-                            self.backward_buffers(&visits, steps, before, d_output, gradient),
-                            arg(&weight),
-                            arg(&gradient.seen),
-                            self.time(part.end - 1),
-                            part.len(),
-                            begin,
-                            *tile,
-                            self.variant,
-                            self.types(),
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// The gradient of the hidden state before the first step, from that after no step.
-    pub(super) fn hidden_gradient(&self, gradient: &Gradient) -> CubeTensor {
-        let seen = self.summand(gradient.seen.clone());
-        let seen = match &self.hidden_mask {
-            None => seen,
-            Some(mask) => {
-                let mask = self.summand(mask.clone());
-                CubeBackend::float_mul(seen, mask)
-            }
-        };
-        self.result(match &gradient.kept {
-            None => seen,
-            Some(kept) => CubeBackend::float_add(seen, kept.clone()),
-        })
     }
 
     /// The inputs of some visits, `[N, D]`.
@@ -465,30 +308,29 @@ impl<'a> Run<'a> {
         usize::from(self.call.batch_first)
     }
 
-    /// What the gates of some visits saw of the hidden state, `[N, H]`.
+    /// What the gates of some visits saw of the hidden state, `[N, P]`.
     pub(super) fn seen_rows(&self, visits: Range<usize>, output: &CubeTensor) -> CubeTensor {
         let Sizes {
             batch,
             steps,
-            d_hidden,
+            d_output,
             ..
         } = self.sizes;
         let count = visits.len() * batch;
-        let before = self.empty([count, d_hidden], self.dtype);
+        let before = self.empty([count, d_output], self.dtype);
         let previous = self.variant.gaps.then(|| {
             self.previous.get_or_init(|| {
                 let times = previous(self.call, self.sizes);
                 unsigned(times, [steps, batch], &self.device)
             })
         });
-        let units = count * d_hidden;
-        let dim = CubeDim::new(&self.client, units);
+        let (cubes, dim) = threads(&self.client, count * d_output);
         // SAFETY: the kernel checks that it is within the segment, and the buffers have the sizes
         // that it is told.
         unsafe {
             hidden_before::launch_unchecked(
                 &self.client,
-                calculate_cube_count_elemwise(&self.client, units, dim),
+                cubes,
                 dim,
                 arg(output),
                 arg(&self.h0),
@@ -498,172 +340,120 @@ impl<'a> Run<'a> {
                 self.layout(&visits),
                 visits.len(),
                 steps - 1,
-                self.call.reverse,
                 dtype_to_storage_type(self.dtype),
             );
         }
         before
     }
 
-    /// A matrix product, into a buffer if there is one.
-    pub(super) fn product(
-        &self,
-        left: CubeTensor,
-        right: CubeTensor,
-        into: Option<CubeTensor>,
-    ) -> CubeTensor {
-        let strategy = matmul::MatmulStrategy::default();
-        matmul::matmul(left, right, into, strategy, self.dtype)
-            .unwrap_or_else(|error| panic!("fused LSTM: matrix product: {error:?}"))
+    /// The input's part of the gates of some visits, `[N, 4H]`, before its normalization.
+    pub(super) fn projected_inputs(&self, visits: Range<usize>) -> CubeTensor {
+        self.product(self.input_rows(visits), transposed(&self.weight_ih))
     }
 
-    /// The recurrent weights as a persistent kernel reads them.
-    fn packed(&self, by_unit: bool) -> CubeTensor {
-        let d_hidden = self.sizes.d_hidden;
-        let packed = self.empty([d_hidden, d_hidden, COUNT], self.dtype);
-        let units = d_hidden * d_hidden;
-        let dim = CubeDim::new(&self.client, units);
-        // SAFETY: the kernel checks that it is within the weights.
+    /// Rows of gates, normalized in their own buffer; with a gain, if there is one.
+    pub(super) fn normalized(&self, rows: CubeTensor, gain: Option<&CubeTensor>) -> Normal {
+        let [count, _] = rows.shape().dims();
+        let deviation = self.empty([count], self.sums);
+        let (cubes, dim, units) = self.rows(count);
+        // SAFETY: the kernel checks that it is within the rows.
         unsafe {
-            pack::launch_unchecked(
+            normalize::launch_unchecked(
                 &self.client,
-                calculate_cube_count_elemwise(&self.client, units, dim),
+                cubes,
                 dim,
-                arg(&self.weight_hh),
-                arg(&packed),
-                d_hidden,
-                by_unit,
-                dtype_to_storage_type(self.dtype),
+                arg(&rows),
+                gain.map(arg).into(),
+                arg(&deviation),
+                count,
+                self.sizes.d_hidden,
+                units,
+                self.variant.coupled,
+                self.types(),
             );
         }
-        packed
+        Normal { rows, deviation }
     }
 
-    fn time(&self, visit: usize) -> usize {
+    /// From the gradient of what [`normalized`](Self::normalized) returns with `gain` to that of
+    /// what it was given, in the place of what it returned without one.
+    pub(super) fn normalized_back(
+        &self,
+        delta: &CubeTensor,
+        gain: &CubeTensor,
+        normal: Normal,
+    ) -> CubeTensor {
+        let Normal { rows, deviation } = normal;
+        let [count, _] = rows.shape().dims();
+        let (cubes, dim, units) = self.rows(count);
+        // SAFETY: the kernel checks that it is within the rows.
+        unsafe {
+            normalize_back::launch_unchecked(
+                &self.client,
+                cubes,
+                dim,
+                arg(delta),
+                arg(gain),
+                arg(&rows),
+                arg(&deviation),
+                count,
+                self.sizes.d_hidden,
+                units,
+                self.variant.coupled,
+                self.types(),
+            );
+        }
+        rows
+    }
+
+    /// A matrix product.
+    pub(super) fn product(&self, left: CubeTensor, right: CubeTensor) -> CubeTensor {
+        let [rows, _] = left.shape().dims();
+        let [_, columns] = right.shape().dims();
+        let result = self.empty([rows, columns], self.dtype);
+        self.product_into(left, right, &result);
+        result
+    }
+
+    /// The same, into a buffer.
+    pub(super) fn product_into(&self, left: CubeTensor, right: CubeTensor, buffer: &CubeTensor) {
+        let strategy = matmul::MatmulStrategy::default();
+        matmul::matmul(left, right, Some(buffer.clone()), strategy, self.dtype)
+            .unwrap_or_else(|error| panic!("fused LSTM: matrix product: {error:?}"));
+    }
+
+    /// A cube for each of some rows, and its units.
+    pub(super) fn rows(&self, count: usize) -> (CubeCount, CubeDim, usize) {
+        let units = device::units_of_row(&self.client, self.sizes.d_hidden);
+        let cubes = device::cubes(&self.client, count);
+        (cubes, CubeDim::new_1d(units as u32), units)
+    }
+
+    pub(super) fn time(&self, visit: usize) -> usize {
         match self.call.reverse {
             true => self.sizes.steps - 1 - visit,
             false => visit,
         }
     }
 
-    fn times(&self, visits: &Range<usize>) -> Range<usize> {
+    pub(super) fn times(&self, visits: &Range<usize>) -> Range<usize> {
         match self.call.reverse {
             true => self.time(visits.end - 1)..self.time(visits.start) + 1,
             false => visits.clone(),
         }
     }
 
-    fn layout(&self, visits: &Range<usize>) -> LayoutLaunch {
-        let Sizes {
-            batch,
-            steps,
-            d_hidden,
-            ..
-        } = self.sizes;
-        let strides = |count: usize| match self.call.batch_first {
-            true => StridesLaunch::new(count, 1),
-            false => StridesLaunch::new(1, batch),
-        };
-        LayoutLaunch::new(
-            batch,
-            d_hidden,
-            self.times(visits).start,
-            strides(steps),
-            strides(visits.len()),
-        )
-    }
-
-    fn forward_buffers<F: Float, A: Float>(
-        &self,
-        visits: &Range<usize>,
-        steps: &Steps,
-        state: &State,
-        output: Option<&CubeTensor>,
-    ) -> ForwardLaunch<F, A> {
-        ForwardLaunch::new(
-            arg(&steps.gates),
-            arg(&self.bias),
-            arg(&state.hidden),
-            arg(&state.cell),
-            output.map(arg).into(),
-            steps.cells.as_ref().map(arg).into(),
-            self.options(),
-            self.layout(visits),
-        )
-    }
-
-    fn backward_buffers<F: Float, A: Float>(
-        &self,
-        visits: &Range<usize>,
-        steps: &Steps,
-        before: &CubeTensor,
-        d_output: Option<&CubeTensor>,
-        gradient: &Gradient,
-    ) -> BackwardLaunch<F, A> {
-        let cells = steps.cells.as_ref().expect("kept for the way back");
-        BackwardLaunch::new(
-            arg(&steps.gates),
-            arg(cells),
-            arg(before),
-            d_output.map(arg).into(),
-            arg(&gradient.cell),
-            gradient.kept.as_ref().map(arg).into(),
-            gradient.peephole.as_ref().map(arg).into(),
-            self.options(),
-            self.layout(visits),
-        )
-    }
-
-    fn options<F: Float>(&self) -> OptionsLaunch<F> {
-        let optional = |tensor: &Option<CubeTensor>| tensor.as_ref().map(arg);
-        let bound = |bound: Option<f64>| bound.unwrap_or_default() as f32;
-        OptionsLaunch::new(
-            optional(&self.peephole).into(),
-            optional(&self.zoneout_hidden).into(),
-            optional(&self.zoneout_cell).into(),
-            optional(&self.valid).into(),
-            optional(&self.hidden_mask).into(),
-            bound(self.call.cell.clip_gates),
-            bound(self.call.cell.clip_cell),
-        )
-    }
-
-    /// The parts of a segment that are one persistent launch each.
-    fn launches(&self, visits: Range<usize>, tile: &Tile) -> Vec<Range<usize>> {
-        let cubes = self.sizes.batch.div_ceil(tile.rows);
-        let most = device::steps_of_launch(&self.client, *tile, cubes);
-        let starts = visits.clone().step_by(most);
-        starts
-            .map(|start| start..visits.end.min(start + most))
-            .collect()
-    }
-
-    fn cubes(&self, tile: &Tile) -> CubeCount {
-        device::cubes(&self.client, self.sizes.batch.div_ceil(tile.rows))
-    }
-
-    /// A thread for each unit of each row.
-    fn units(&self) -> (CubeCount, CubeDim) {
-        let units = self.sizes.batch * self.sizes.d_hidden;
-        let dim = CubeDim::new(&self.client, units);
-        (calculate_cube_count_elemwise(&self.client, units, dim), dim)
-    }
-
-    fn types(&self) -> [ElemType; 2] {
-        [self.dtype, self.sums].map(dtype_to_storage_type)
-    }
-
-    fn empty<const R: usize>(&self, shape: [usize; R], dtype: DType) -> CubeTensor {
+    pub(super) fn empty<const R: usize>(&self, shape: [usize; R], dtype: DType) -> CubeTensor {
         let (client, device) = (self.client.clone(), self.device.clone());
         empty_device_contiguous_dtype(client, device, Shape::new(shape), dtype)
     }
 
     /// In the type of sums, in a buffer of its own.
-    fn carried(&self, tensor: CubeTensor) -> CubeTensor {
+    pub(super) fn carried(&self, tensor: CubeTensor) -> CubeTensor {
         self.owned(tensor, self.sums)
     }
 
-    fn owned(&self, tensor: CubeTensor, dtype: DType) -> CubeTensor {
+    pub(super) fn owned(&self, tensor: CubeTensor, dtype: DType) -> CubeTensor {
         let tensor = into_contiguous(tensor);
         match tensor.dtype == dtype {
             true => copy(&tensor),
@@ -672,13 +462,24 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A tensor whose numbers lie side by side, as a kernel gets it.
-fn arg(tensor: &CubeTensor) -> BufferArg {
-    assert!(tensor.is_contiguous(), "rows may be padded on CUDA");
-    let numbers = tensor.shape().num_elements();
-    // SAFETY: the buffer has as many numbers; it costs less than a copy of the tensor, at each of
-    // the launches of each step.
-    unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), numbers) }
+/// A matrix read by its columns.
+pub(super) fn transposed(matrix: &CubeTensor) -> CubeTensor {
+    CubeBackend::float_swap_dims(matrix.clone(), 0, 1)
+}
+
+fn norm(norm: OptionalLayerNorm<CubeBackend>) -> Option<Norm> {
+    match norm {
+        OptionalLayerNorm::Absent => None,
+        OptionalLayerNorm::Present {
+            input,
+            hidden,
+            cell,
+            cell_bias,
+        } => Some(Norm {
+            input,
+            gains: into_contiguous(CubeBackend::float_cat(vec![hidden, cell, cell_bias], 0)),
+        }),
+    }
 }
 
 /// The same numbers, side by side, in a buffer of their own.

@@ -3,7 +3,7 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::cell::{Back, Extra, Gates, Step, Variant, backward, forward};
+use super::cell::{self, Entered, Extra, Gates, Left, Shown, Variant};
 
 /// Where the numbers of a series lie: those of a row at a time begin at `row * of_row + time *
 /// of_step` widths.
@@ -15,15 +15,23 @@ pub(super) struct Strides {
 }
 
 /// Sizes, and the layouts of two kinds of series: those of the whole sequence and those of a
-/// segment, whose first time is `start`.
+/// segment.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub(super) struct Layout {
     pub(super) batch: usize,
     pub(super) d_hidden: usize,
+    /// `P`, of the hidden state: `H` without a projection.
+    pub(super) d_output: usize,
+    /// The segment's least time.
     pub(super) start: usize,
+    /// The time of the segment's first visit.
+    pub(super) begin: usize,
     pub(super) whole: Strides,
     pub(super) segment: Strides,
+    /// Whether the walk forward is from the last step to the first.
+    #[cube(comptime)]
+    pub(super) reverse: bool,
 }
 
 /// What a cell has besides the four gates.
@@ -31,15 +39,16 @@ pub(super) struct Layout {
 pub(super) struct Options<F: Float> {
     /// Of the input, forget and output gate, `[3H]`.
     pub(super) peephole: ComptimeOption<Box<[F]>>,
-    /// `[T, B, H]` both.
+    /// `[T, B, P]`
     pub(super) zoneout_hidden: ComptimeOption<Box<[F]>>,
+    /// `[T, B, H]`
     pub(super) zoneout_cell: ComptimeOption<Box<[F]>>,
     /// `[T, B]`, 0 where a row lacks the step.
     pub(super) valid: ComptimeOption<Box<[u32]>>,
-    /// What the gates see of the hidden state, `[B, H]`.
+    /// What the gates see of the hidden state, `[B, P]`.
     pub(super) hidden_mask: ComptimeOption<Box<[F]>>,
-    pub(super) clip_gates: f32,
-    pub(super) clip_cell: f32,
+    pub(super) clip_gates: InputScalar,
+    pub(super) clip_cell: InputScalar,
 }
 
 /// What the way forward reads and writes.
@@ -49,10 +58,10 @@ pub(super) struct Forward<F: Float, A: Float> {
     pub(super) gates: Box<[F]>,
     /// `[4H]`
     pub(super) bias: Box<[F]>,
-    /// The state, `[B, H]` both.
+    /// The state, `[B, P]` and `[B, H]`.
     pub(super) hidden: Box<[F]>,
     pub(super) cell: Box<[A]>,
-    /// Of the whole sequence, `H` wide, if it is not there already.
+    /// Of the whole sequence, `P` wide, if it is not there already.
     pub(super) output: ComptimeOption<Box<[F]>>,
     /// Of a segment, `H` wide: the cell states after the steps, if they are kept.
     pub(super) cells: ComptimeOption<Box<[A]>>,
@@ -70,16 +79,36 @@ pub(super) struct Backward<F: Float, A: Float> {
     pub(super) cells: Box<[A]>,
     /// The cell state before the segment's first step, `[B, H]`.
     pub(super) cell_before: Box<[A]>,
-    /// Of the whole sequence, `H` wide: the gradients of the output, if there are any.
+    /// Of the whole sequence, `P` wide: the gradients of the output, if there are any.
     pub(super) d_output: ComptimeOption<Box<[F]>>,
     /// The gradient of the cell state, `[B, H]`.
     pub(super) d_cell: Box<[A]>,
-    /// What of the gradient of the hidden state passes the gates by, `[B, H]`, if anything does.
+    /// What of the gradient of the hidden state passes the gates by, `[B, P]`, if anything does.
     pub(super) d_kept: ComptimeOption<Box<[A]>>,
     /// The gradients of each row's peepholes, `[B, 3H]`.
     pub(super) d_peephole: ComptimeOption<Box<[A]>>,
     pub(super) options: Options<F>,
     pub(super) layout: Layout,
+}
+
+/// What is to be shown of a step, by a unit.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Inside<A: Float> {
+    /// What is kept of its output gate.
+    pub(super) output: A,
+    /// Its cell state inside of the step.
+    pub(super) cell: A,
+}
+
+/// A step as the way back finds it, of one unit.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Found<A: Float> {
+    pub(super) kept: Gates<A>,
+    /// The cell state before the step and inside of it.
+    pub(super) before: A,
+    pub(super) inner: A,
 }
 
 #[cube]
@@ -93,6 +122,15 @@ impl Layout {
     pub(super) fn segment(&self, row: usize, time: usize) -> usize {
         row * self.segment.of_row + (time - self.start) * self.segment.of_step
     }
+
+    /// The time of the step before one that is not the sequence's first.
+    fn earlier(&self, time: usize) -> usize {
+        let mut earlier = time + 1;
+        if comptime!(!self.reverse) {
+            earlier = time - 1;
+        }
+        earlier
+    }
 }
 
 #[cube]
@@ -104,14 +142,13 @@ impl<F: Float> Options<F> {
             peephole_input: at::<F, A>(&self.peephole, unit),
             peephole_forget: at::<F, A>(&self.peephole, d_hidden + unit),
             peephole_output: at::<F, A>(&self.peephole, 2 * d_hidden + unit),
-            clip_gates: A::cast_from(self.clip_gates),
-            clip_cell: A::cast_from(self.clip_cell),
-            zoneout_hidden: at::<F, A>(&self.zoneout_hidden, place),
+            clip_gates: self.clip_gates.get::<A>(),
+            clip_cell: self.clip_cell.get::<A>(),
             zoneout_cell: at::<F, A>(&self.zoneout_cell, place),
         }
     }
 
-    fn is_valid(&self, layout: &Layout, row: usize, time: usize) -> bool {
+    pub(super) fn is_valid(&self, layout: &Layout, row: usize, time: usize) -> bool {
         let mut is_valid = true;
         if comptime!(self.valid.is_some()) {
             let valid = self.valid.as_ref().unwrap();
@@ -121,12 +158,24 @@ impl<F: Float> Options<F> {
     }
 
     /// What the gates see of a number of the hidden state; also the way of a gradient back.
-    pub(super) fn seen<A: Float>(&self, layout: &Layout, row: usize, unit: usize, hidden: A) -> A {
+    pub(super) fn seen<A: Float>(
+        &self,
+        layout: &Layout,
+        row: usize,
+        number: usize,
+        hidden: A,
+    ) -> A {
         let mut seen = hidden;
         if comptime!(self.hidden_mask.is_some()) {
-            seen *= at::<F, A>(&self.hidden_mask, row * layout.d_hidden + unit);
+            seen *= at::<F, A>(&self.hidden_mask, row * layout.d_output + number);
         }
         seen
+    }
+
+    /// The share of the old number of the hidden state that is kept.
+    fn share<A: Float>(&self, layout: &Layout, row: usize, number: usize, time: usize) -> A {
+        let place = (time * layout.batch + row) * layout.d_output + number;
+        at::<F, A>(&self.zoneout_hidden, place)
     }
 }
 
@@ -139,6 +188,19 @@ pub(super) fn at<F: Float, A: Float>(buffer: &ComptimeOption<Box<[F]>>, place: u
         number = A::cast_from(buffer[place]);
     }
     number
+}
+
+/// Stores a number in a buffer, if there is one.
+#[cube]
+pub(super) fn put<F: Float, A: Float>(
+    buffer: &mut ComptimeOption<Box<[F]>>,
+    place: usize,
+    number: A,
+) {
+    if comptime!(buffer.is_some()) {
+        let buffer = buffer.as_mut().unwrap();
+        buffer[place] = F::cast_from(number);
+    }
 }
 
 /// The four numbers of a unit, in a row of gates that begins at `from`.
@@ -173,8 +235,19 @@ pub(super) fn store_gates<F: Float, A: Float>(
     gates[from + 3 * d_hidden] = F::cast_from(numbers.output);
 }
 
-/// One step: `recurrent` is the hidden state's part of the gates. What the gates will see of the
-/// new hidden state.
+/// The numbers of a unit in two rows of gates, added.
+#[cube]
+pub(super) fn add_gates<A: Float>(first: Gates<A>, second: Gates<A>) -> Gates<A> {
+    Gates::<A> {
+        input: first.input + second.input,
+        forget: first.forget + second.forget,
+        cell: first.cell + second.cell,
+        output: first.output + second.output,
+    }
+}
+
+/// One step, where what the units show is the new hidden state: `recurrent` is the old one's part of
+/// the gates. What the gates will see of the new one.
 #[cube]
 pub(super) fn advance<F: Float, A: Float>(
     buffers: &mut Forward<F, A>,
@@ -184,47 +257,83 @@ pub(super) fn advance<F: Float, A: Float>(
     time: usize,
     #[comptime] variant: Variant,
 ) -> A {
+    let inside = enter::<F, A>(buffers, recurrent, row, unit, time, variant);
+    let shown = cell::show::<A>(inside.output, inside.cell);
+    settle::<F, A>(buffers, shown, row, unit, time, variant)
+}
+
+/// The first half of a step: gates and cell state of a unit. Zeros, where the row lacks the step.
+#[cube]
+pub(super) fn enter<F: Float, A: Float>(
+    buffers: &mut Forward<F, A>,
+    recurrent: Gates<A>,
+    row: usize,
+    unit: usize,
+    time: usize,
+    #[comptime] variant: Variant,
+) -> Inside<A> {
     let layout = buffers.layout;
     let d_hidden = layout.d_hidden;
     let state = row * d_hidden + unit;
     let place = layout.segment(row, time);
 
-    let mut hidden = A::cast_from(buffers.hidden[state]);
     let mut cell = buffers.cell[state];
-    let mut shown = A::new(0.0);
+    let mut output = A::new(0.0);
+    let mut inner = A::new(0.0);
     if buffers.options.is_valid(&layout, row, time) {
         let from = place * 4 * d_hidden;
         let bias = load_gates::<F, A>(&buffers.bias, 0, d_hidden, unit);
         let projected = load_gates::<F, A>(&buffers.gates, from, d_hidden, unit);
-        let sums = Gates::<A> {
-            input: projected.input + bias.input + recurrent.input,
-            forget: projected.forget + bias.forget + recurrent.forget,
-            cell: projected.cell + bias.cell + recurrent.cell,
-            output: projected.output + bias.output + recurrent.output,
-        };
+        let sums = add_gates::<A>(add_gates::<A>(projected, bias), recurrent);
         let extra = buffers.options.extra::<A>(&layout, row, unit, time);
-        let step: Step<A> = forward::<A>(sums, hidden, cell, extra, variant);
-        store_gates::<F, A>(&mut buffers.gates, from, d_hidden, unit, step.kept);
-        hidden = step.hidden;
-        cell = step.cell;
-        shown = step.hidden;
-        buffers.hidden[state] = F::cast_from(hidden);
+        let entered: Entered<A> = cell::enter::<A>(sums, cell, extra, variant);
+        store_gates::<F, A>(&mut buffers.gates, from, d_hidden, unit, entered.kept);
+        output = entered.kept.output;
+        inner = entered.inner;
+        cell = entered.cell;
         buffers.cell[state] = cell;
     }
-    if comptime!(buffers.output.is_some()) {
-        let output = buffers.output.as_mut().unwrap();
-        output[layout.whole(row, time) * d_hidden + unit] = F::cast_from(shown);
+    put::<A, A>(&mut buffers.cells, place * d_hidden + unit, cell);
+    Inside::<A> {
+        output,
+        cell: inner,
     }
-    if comptime!(buffers.cells.is_some()) {
-        let cells = buffers.cells.as_mut().unwrap();
-        cells[place * d_hidden + unit] = cell;
-    }
-    buffers.options.seen::<A>(&layout, row, unit, hidden)
 }
 
-/// One step back. `d_seen` is the gradient of what the next step's gates saw of the hidden state,
-/// `is_first` whether no step of the segment comes before this one, which has the time `earlier`.
-/// The gradients of the gates before their activations.
+/// The second half: the hidden state, from what the units show or its projection. What the gates
+/// will see of it.
+#[cube]
+pub(super) fn settle<F: Float, A: Float>(
+    buffers: &mut Forward<F, A>,
+    new: A,
+    row: usize,
+    number: usize,
+    time: usize,
+    #[comptime] variant: Variant,
+) -> A {
+    let layout = buffers.layout;
+    let d_output = layout.d_output;
+    let state = row * d_output + number;
+
+    let mut hidden = A::cast_from(buffers.hidden[state]);
+    let mut shown = A::new(0.0);
+    if buffers.options.is_valid(&layout, row, time) {
+        if comptime!(variant.zoneout_hidden) {
+            let share = buffers.options.share::<A>(&layout, row, number, time);
+            hidden = cell::held::<A>(new, hidden, share);
+        } else {
+            hidden = new;
+        }
+        shown = hidden;
+        buffers.hidden[state] = F::cast_from(hidden);
+    }
+    let place = layout.whole(row, time) * d_output + number;
+    put::<F, A>(&mut buffers.output, place, shown);
+    buffers.options.seen::<A>(&layout, row, number, hidden)
+}
+
+/// One step back, where what the units show is the hidden state. `d_seen` is the gradient of what
+/// the next step's gates saw of it. The gradients of the gates before their activations.
 #[cube]
 pub(super) fn retreat<F: Float, A: Float>(
     buffers: &mut Backward<F, A>,
@@ -232,66 +341,126 @@ pub(super) fn retreat<F: Float, A: Float>(
     row: usize,
     unit: usize,
     time: usize,
-    is_first: bool,
-    earlier: usize,
+    #[comptime] variant: Variant,
+) -> Gates<A> {
+    let d_shown = unsettle::<F, A>(buffers, d_seen, row, unit, time, variant);
+    let found = find::<F, A>(&*buffers, row, unit, time, variant);
+    let shown = cell::show_back::<A>(found.kept.output, found.inner, d_shown);
+    leave::<F, A>(buffers, found, shown, row, unit, time, variant)
+}
+
+/// The way back of [`settle`]: the gradient of what the units show, or of its projection. Zero,
+/// where the row lacks the step.
+#[cube]
+pub(super) fn unsettle<F: Float, A: Float>(
+    buffers: &mut Backward<F, A>,
+    d_seen: A,
+    row: usize,
+    number: usize,
+    time: usize,
+    #[comptime] variant: Variant,
+) -> A {
+    let layout = buffers.layout;
+    let d_output = layout.d_output;
+    let state = row * d_output + number;
+
+    let mut d_state = buffers.options.seen::<A>(&layout, row, number, d_seen);
+    d_state += at::<A, A>(&buffers.d_kept, state);
+    let mut d_new = A::new(0.0);
+    let mut d_kept = d_state;
+    if buffers.options.is_valid(&layout, row, time) {
+        d_state += at::<F, A>(
+            &buffers.d_output,
+            layout.whole(row, time) * d_output + number,
+        );
+        let mut share = A::new(0.0);
+        if comptime!(variant.zoneout_hidden) {
+            share = buffers.options.share::<A>(&layout, row, number, time);
+        }
+        d_new = (A::new(1.0) - share) * d_state;
+        d_kept = share * d_state;
+    }
+    put::<A, A>(&mut buffers.d_kept, state, d_kept);
+    d_new
+}
+
+/// What a step left behind. Of no meaning, where the row lacks the step.
+#[cube]
+pub(super) fn find<F: Float, A: Float>(
+    buffers: &Backward<F, A>,
+    row: usize,
+    unit: usize,
+    time: usize,
+    #[comptime] variant: Variant,
+) -> Found<A> {
+    let layout = buffers.layout;
+    let d_hidden = layout.d_hidden;
+    let place = layout.segment(row, time);
+    let kept = load_gates::<F, A>(&buffers.gates, place * 4 * d_hidden, d_hidden, unit);
+    let before = if time == layout.begin {
+        buffers.cell_before[row * d_hidden + unit]
+    } else {
+        buffers.cells[layout.segment(row, layout.earlier(time)) * d_hidden + unit]
+    };
+    let after = buffers.cells[place * d_hidden + unit];
+    let extra = buffers.options.extra::<A>(&layout, row, unit, time);
+    Found::<A> {
+        kept,
+        before,
+        inner: cell::inner::<A>(kept, before, after, extra, variant),
+    }
+}
+
+/// The way back of [`enter`], from the gradients of what the unit shows. The gradients of the gates
+/// before their activations; zeros, where the row lacks the step.
+#[cube]
+pub(super) fn leave<F: Float, A: Float>(
+    buffers: &mut Backward<F, A>,
+    found: Found<A>,
+    shown: Shown<A>,
+    row: usize,
+    unit: usize,
+    time: usize,
     #[comptime] variant: Variant,
 ) -> Gates<A> {
     let layout = buffers.layout;
     let d_hidden = layout.d_hidden;
     let state = row * d_hidden + unit;
-    let place = layout.segment(row, time);
-    let from = place * 4 * d_hidden;
 
-    let mut d_state = buffers.options.seen::<A>(&layout, row, unit, d_seen);
-    if comptime!(buffers.d_kept.is_some()) {
-        let kept = buffers.d_kept.as_ref().unwrap();
-        d_state += kept[state];
-    }
-    let zero = A::new(0.0);
-    let mut d_input = zero;
-    let mut d_forget = zero;
-    let mut d_candidate = zero;
-    let mut d_output_gate = zero;
-    let mut d_kept = d_state;
+    let mut input = A::new(0.0);
+    let mut forget = A::new(0.0);
+    let mut candidate = A::new(0.0);
+    let mut output = A::new(0.0);
     if buffers.options.is_valid(&layout, row, time) {
-        if comptime!(buffers.d_output.is_some()) {
-            let d_output = buffers.d_output.as_ref().unwrap();
-            d_state += A::cast_from(d_output[layout.whole(row, time) * d_hidden + unit]);
-        }
-        let kept = load_gates::<F, A>(&buffers.gates, from, d_hidden, unit);
-        let before = if is_first {
-            buffers.cell_before[state]
-        } else {
-            buffers.cells[layout.segment(row, earlier) * d_hidden + unit]
-        };
-        let after = buffers.cells[place * d_hidden + unit];
         let extra = buffers.options.extra::<A>(&layout, row, unit, time);
+        let Found {
+            kept,
+            before,
+            inner,
+        } = found;
         let d_cell = buffers.d_cell[state];
-        let back: Back<A> = backward::<A>(kept, before, after, d_state, d_cell, extra, variant);
-        d_input = back.delta.input;
-        d_forget = back.delta.forget;
-        d_candidate = back.delta.cell;
-        d_output_gate = back.delta.output;
-        d_kept = back.hidden;
-        buffers.d_cell[state] = back.cell;
+        let left: Left<A> =
+            cell::enter_back::<A>(kept, before, inner, shown, d_cell, extra, variant);
+        input = left.delta.input;
+        forget = left.delta.forget;
+        candidate = left.delta.cell;
+        output = left.delta.output;
+        buffers.d_cell[state] = left.cell;
         if comptime!(buffers.d_peephole.is_some()) {
             let d_peephole = buffers.d_peephole.as_mut().unwrap();
             let from = row * 3 * d_hidden + unit;
-            d_peephole[from] += d_input * before;
-            d_peephole[from + d_hidden] += d_forget * before;
-            d_peephole[from + 2 * d_hidden] += d_output_gate * back.inner;
+            d_peephole[from] += input * before;
+            d_peephole[from + d_hidden] += forget * before;
+            d_peephole[from + 2 * d_hidden] += output * inner;
         }
     }
     let delta = Gates::<A> {
-        input: d_input,
-        forget: d_forget,
-        cell: d_candidate,
-        output: d_output_gate,
+        input,
+        forget,
+        cell: candidate,
+        output,
     };
+    let from = layout.segment(row, time) * 4 * d_hidden;
     store_gates::<F, A>(&mut buffers.gates, from, d_hidden, unit, delta);
-    if comptime!(buffers.d_kept.is_some()) {
-        let kept = buffers.d_kept.as_mut().unwrap();
-        kept[state] = d_kept;
-    }
     delta
 }
