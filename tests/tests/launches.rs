@@ -1,5 +1,5 @@
 //! Proves how many kernels a sequence launches on a GPU: two for each step forward and two back on
-//! the stepwise rung, none on the persistent one.
+//! the stepwise rung, four where the hidden state is projected, none on the persistent one.
 //!
 //! The runtime logs every kernel that it launches, matrix products among them. A process of its own
 //! runs a sequence with the log switched on; what a longer sequence launches more than a shorter
@@ -15,14 +15,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use burn::tensor::Tensor;
-use scratch_lstm::{ForwardOptions, ScratchLstmConfig};
+use scratch_lstm::config::CellConfig;
+use scratch_lstm::{ForwardOptions, PathChoice, ScratchLstmConfig};
 use scratch_tests::{device, is_gpu, say};
 use tempfile::TempDir;
 
 /// Set in the process that runs a sequence, to its steps and what is asked of it.
 const STEPS: &str = "SCRATCH_LAUNCHES_STEPS";
 const TRAINS: &str = "SCRATCH_LAUNCHES_TRAINS";
-const LENGTHS: &str = "SCRATCH_LAUNCHES_LENGTHS";
+const VARIANT: &str = "SCRATCH_LAUNCHES_VARIANT";
 
 /// Steps of the two sequences.
 const SHORT: usize = 5;
@@ -33,23 +34,36 @@ fn launches_for_each_step() {
     if !is_gpu() || std::env::var_os(STEPS).is_some() {
         return;
     }
-    for (rung, forward, both) in [("stepwise", 2, 4), ("persistent", 0, 0)] {
-        for lengths in [false, true] {
-            for (trains, expected) in [(false, forward), (true, both)] {
-                let count = |steps| launches(rung, steps, trains, lengths);
-                let (short, long) = (count(SHORT), count(LONG));
-                let (more, steps) = (long - short, LONG - SHORT);
-                let what = match trains {
-                    false => "forward",
-                    true => "forward and back",
-                };
-                say(&format!(
-                    "{rung}, {what}, lengths {lengths}: {short} launches for {SHORT} steps, \
-                     {long} for {LONG}"
-                ));
-                assert_eq!(more, expected * steps, "{rung}, {what}, lengths {lengths}");
-            }
+    for (rung, variant, of_step) in [
+        ("stepwise", "", 2),
+        ("stepwise", "lengths", 2),
+        ("stepwise", "layer_norm", 2),
+        ("stepwise", "projection", 4),
+        ("persistent", "", 0),
+        ("persistent", "lengths", 0),
+    ] {
+        for (trains, expected) in [(false, of_step), (true, 2 * of_step)] {
+            let count = |steps| launches(rung, steps, trains, variant);
+            let (short, long) = (count(SHORT), count(LONG));
+            let (more, steps) = (long - short, LONG - SHORT);
+            let way = if trains {
+                "forward and back"
+            } else {
+                "forward"
+            };
+            let what = format!("{rung}, {way}, {}", name(variant));
+            say(&format!(
+                "{what}: {short} launches for {SHORT} steps, {long} for {LONG}"
+            ));
+            assert_eq!(more, expected * steps, "{what}");
         }
+    }
+}
+
+fn name(variant: &str) -> &str {
+    match variant {
+        "" => "plain",
+        other => other,
     }
 }
 
@@ -60,21 +74,31 @@ fn a_sequence() {
         return;
     };
     let steps: usize = steps.to_str().unwrap().parse().unwrap();
-    let is_set = |name: &str| std::env::var(name).unwrap() == "true";
-    let device = match is_set(TRAINS) {
+    let trains = std::env::var(TRAINS).unwrap() == "true";
+    let variant = std::env::var(VARIANT).unwrap();
+    let device = match trains {
         true => device().autodiff(),
         false => device(),
     };
-    let lstm = ScratchLstmConfig::new(5, 11).init(&device);
+    let config = ScratchLstmConfig::new(5, 11).with_path(PathChoice::Fused);
+    let config = match variant.as_str() {
+        "layer_norm" => config.with_cell(CellConfig {
+            layer_norm: true,
+            ..CellConfig::default()
+        }),
+        "projection" => config.with_projection(6),
+        _ => config,
+    };
+    let lstm = config.init(&device);
     let input = Tensor::ones([3, steps, 5], &device);
     let lengths = [SHORT, 1, 3];
-    let options = match is_set(LENGTHS) {
-        true => ForwardOptions::new().with_lengths(&lengths[..]),
-        false => ForwardOptions::new(),
+    let options = match variant.as_str() {
+        "lengths" => ForwardOptions::new().with_lengths(&lengths[..]),
+        _ => ForwardOptions::new(),
     };
     let (output, _) = lstm.forward_with(input, options);
     let loss = output.sum();
-    if is_set(TRAINS) {
+    if trains {
         let gradients = loss.backward();
         let weight = &lstm.layers[0].forward.weight_hh;
         let gradient = weight.grad(&gradients).unwrap();
@@ -87,14 +111,14 @@ fn a_sequence() {
 }
 
 /// The kernels that a sequence of so many steps launches.
-fn launches(rung: &str, steps: usize, trains: bool, lengths: bool) -> usize {
+fn launches(rung: &str, steps: usize, trains: bool, variant: &str) -> usize {
     let folder = TempDir::new().unwrap();
     let log = folder.path().join("log");
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_sequence"])
         .env(STEPS, steps.to_string())
         .env(TRAINS, trains.to_string())
-        .env(LENGTHS, lengths.to_string())
+        .env(VARIANT, variant)
         .env("SCRATCH_LSTM_GPU_RUNG", rung)
         .env("CUBECL_DEBUG_LOG", &log)
         .output()

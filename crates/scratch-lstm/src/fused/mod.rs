@@ -9,7 +9,7 @@
 //! | raw operations under autodiff | [`reference.rs`](crate::ScratchLstm) | every backend |
 //! | the backward pass by hand, in tensor operations | `composed.rs` | every backend |
 //! | kernels | the crate `scratch-lstm-kernels`, called by `host.rs` | Flex and NdArray |
-//! | kernels | `cube/` | wgpu, Vulkan and CUDA, but for some variants |
+//! | kernels | `cube/` | wgpu, Vulkan and CUDA |
 //!
 //! `autodiff.rs` has the only hand-written node, `fusion.rs` the operation where burn fuses kernels,
 //! `path.rs` decides which way a call takes and says why. `docs/backward.md` derives the backward

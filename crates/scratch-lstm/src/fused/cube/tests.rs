@@ -58,23 +58,38 @@ fn both_rungs_agree_with_the_kernels_for_processors() {
     let alone = VARIANTS.into_iter().map(|variant| vec![variant]);
     for variants in [vec![], on_both, all].into_iter().chain(alone) {
         for case in CASES {
-            check(&variants, case, Rung::Stepwise);
+            check(&variants, DType::F32, case, Rung::Stepwise);
             if !variants.iter().any(|variant| stepwise.contains(variant)) {
-                check(&variants, case, Rung::Persistent);
+                check(&variants, DType::F32, case, Rung::Persistent);
             }
         }
     }
 }
 
-fn check(variants: &[&str], case: Case, rung: Rung) {
-    let what = |what: &str| format!("{what} of {variants:?}, {case:?}, {rung}");
+/// What is rounded between kernels, and only that, is of the narrow type.
+#[test]
+fn half_precision_agrees_with_that_of_processors() {
+    let device = CubeDevice::default();
+    for dtype in [DType::F16, DType::BF16] {
+        if !has_type(&device, dtype) {
+            eprintln!("skipped: {dtype:?}, {device:?} has none");
+            continue;
+        }
+        for case in CASES {
+            check(&VARIANTS, dtype, case, Rung::Stepwise);
+            check(&["peepholes"], dtype, case, Rung::Persistent);
+        }
+    }
+}
+
+fn check(variants: &[&str], dtype: DType, case: Case, rung: Rung) {
+    let what = |what: &str| format!("{what} of {variants:?}, {dtype:?}, {case:?}, {rung}");
     let change = |mut call: LstmCall| {
         call.reverse = case.reverse;
         call.valid = (case.valid)();
         call.checkpoint = case.keep == Keep::Boundaries;
         call
     };
-    let dtype = DType::F32;
     let (inputs, cotangents, call) =
         problem::<Flex>(variants, dtype, case.batch_first, &Default::default());
     let call = change(call);
@@ -98,7 +113,11 @@ fn check(variants: &[&str], case: Case, rung: Rung) {
         rung,
     );
 
-    let tolerance = 2e-5;
+    let tolerance = match dtype {
+        DType::F32 => 2e-5,
+        DType::F16 => 4e-3,
+        _ => 3.2e-2,
+    };
     for (name, found, expected) in [
         ("output", outputs.output, expected.output),
         ("hidden", outputs.hidden, expected.hidden),
