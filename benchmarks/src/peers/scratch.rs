@@ -40,7 +40,7 @@ pub fn path(choice: PathChoice, device: &Device, size: Option<Size>) -> Result<P
     let cell = config(size.unwrap_or(Size::new(1, 1, 1, 1))).cell;
     let sizes = size.map(|size| LayerSizes {
         d_hidden: size.h,
-        d_output: size.h,
+        d_proj: None,
     });
     let dtype = DType::from(device.settings().float_dtype);
     Ok(Path::of(choice, device, dtype, &cell, sizes)?)

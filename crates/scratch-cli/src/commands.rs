@@ -60,7 +60,7 @@ fn choose_device_to_train(
     let chosen = backend::choose(args.backend)?;
     let sizes = LayerSizes {
         d_hidden,
-        d_output: lstm.d_proj.unwrap_or(d_hidden),
+        d_proj: lstm.d_proj,
     };
     let path = lstm_path(&chosen, &lstm.cell, Some(sizes))?;
     let mut lines = vec![describe(&chosen), format!("lstm: {path}")];

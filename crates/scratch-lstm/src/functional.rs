@@ -44,8 +44,9 @@ use crate::valid::Valid;
 ///
 /// # Panics
 ///
-/// If the shapes do not fit each other, or the environment asks for an instruction set that the
-/// processor has not.
+/// If shapes or element types do not fit each other, if a tensor fits no buffer of the device, or if
+/// the environment asks for an instruction set or a [`Rung`](crate::fused::Rung) that is not to be
+/// had.
 pub fn lstm(
     input: Tensor<3>,
     state: LstmState<2>,
@@ -60,7 +61,7 @@ pub fn lstm(
     let d_hidden = recurrence.weights.d_hidden();
     let sizes = LayerSizes {
         d_hidden,
-        d_output: d_hidden,
+        d_proj: None,
     };
     let path = Path::of(
         PathChoice::Auto,

@@ -465,7 +465,7 @@ impl ScratchLstm {
         match (options.lengths, options.mask) {
             (Some(_), Some(_)) => Err(ForwardError::LengthsAndMask),
             (Some(lengths), None) => Ok(match options.padding {
-                Padding::Right => Valid::Lengths(lengths.into()),
+                Padding::Right => Valid::first(lengths, steps),
                 Padding::Left => Valid::last(lengths, steps),
             }),
             (None, Some(mask)) => {

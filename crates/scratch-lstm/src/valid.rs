@@ -26,6 +26,14 @@ pub enum Padding {
 }
 
 impl Valid {
+    /// The first `lengths` steps of each row of `steps`.
+    pub(crate) fn first(lengths: &[usize], steps: usize) -> Self {
+        if lengths.iter().all(|&length| length == steps) {
+            return Self::All;
+        }
+        Self::Lengths(lengths.into())
+    }
+
     /// The last `lengths` steps of each row of `steps`.
     pub(crate) fn last(lengths: &[usize], steps: usize) -> Self {
         if lengths.iter().all(|&length| length == steps) {

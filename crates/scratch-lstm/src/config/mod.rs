@@ -230,7 +230,7 @@ impl ScratchLstmConfig {
     pub fn layer_sizes(&self) -> LayerSizes {
         LayerSizes {
             d_hidden: self.d_hidden,
-            d_output: self.d_state(),
+            d_proj: self.d_proj,
         }
     }
 

@@ -51,8 +51,8 @@ pub enum Kernels {
 pub struct LayerSizes {
     /// `H`, of the cell state.
     pub d_hidden: usize,
-    /// `P`, of the hidden state: `H` without a projection.
-    pub d_output: usize,
+    /// `P`, of the hidden state, if it is projected; it may be `H` all the same.
+    pub d_proj: Option<usize>,
 }
 
 /// Why a call takes raw operations.

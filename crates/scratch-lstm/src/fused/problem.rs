@@ -47,7 +47,20 @@ pub(super) fn problem<B: Backend>(
 ) -> (LstmInputs<B>, LstmCotangents<B>, LstmCall) {
     let [b, t, d, h, p] = SIZES;
     let has = |variant: &str| variants.contains(&variant);
-    let p = if has("projection") { p } else { h };
+    // The narrow one is that of `VARIANTS`.
+    let p = match (
+        has("projection"),
+        has("square projection"),
+        has("wide projection"),
+    ) {
+        (true, ..) => p,
+        (_, true, _) => h,
+        (.., true) => h + 2,
+        _ => h,
+    };
+    let projects = variants
+        .iter()
+        .any(|variant| variant.ends_with("projection"));
     let random = |name: &str, shape: &[usize]| tensor::<B>(name, shape, dtype, device);
     let series = |name: &str, width: usize| match batch_first {
         true => random(name, &[b, t, width]),
@@ -64,7 +77,7 @@ pub(super) fn problem<B: Backend>(
         bias: random("bias", &[4 * h]),
         h0: random("h0", &[b, p]),
         c0: random("c0", &[b, h]),
-        weight_hr: optional("projection", &[p, h]),
+        weight_hr: projects.then(|| random("projection", &[p, h])).into(),
         peephole: optional("peepholes", &[3 * h]),
         layer_norm: match has("layer_norm") {
             true => OptionalLayerNorm::Present {
@@ -84,7 +97,7 @@ pub(super) fn problem<B: Backend>(
     let cotangents = LstmCotangents {
         output: Some(series("d_output", p)),
         hidden: Some(random("d_hidden", &[b, p])),
-        cell: None,
+        cell: Some(random("d_cell", &[b, h])),
     };
     let call = LstmCall {
         batch_first,

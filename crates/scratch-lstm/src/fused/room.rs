@@ -22,12 +22,42 @@ pub(crate) fn check(
         return Ok(());
     };
     let series = batch.saturating_mul(steps);
-    for (what, rows, width) in [
-        ("input", series, config.d_input),
-        ("output", series, config.d_output()),
-        ("gates of one step", batch, gates::COUNT * config.d_hidden),
+    // Gains, shift and peepholes have a gradient for each row, in f32 at least.
+    let blocks = match (config.cell.layer_norm, config.cell.peepholes) {
+        (true, _) => gates::COUNT + 2,
+        (false, true) => gates::COUNT - 1,
+        (false, false) => 1,
+    };
+    let sums = dtype.size().max(size_of::<f32>());
+    let inputs = (0..config.num_layers).map(|layer| config.layer_input(layer));
+    let zoneout = match config.regularization.zoneout_cell > 0.0 {
+        true => config.d_hidden,
+        false => 0,
+    };
+    for (what, rows, width, size) in [
+        ("input", series, config.d_input, dtype.size()),
+        ("output", series, config.d_output(), dtype.size()),
+        (
+            "input of a layer",
+            series,
+            inputs.max().unwrap_or(0),
+            dtype.size(),
+        ),
+        ("zoneout of cell states", series, zoneout, dtype.size()),
+        (
+            "gates of one step",
+            batch,
+            gates::COUNT * config.d_hidden,
+            dtype.size(),
+        ),
+        (
+            "gradients of one step",
+            batch,
+            blocks * config.d_hidden,
+            sums,
+        ),
     ] {
-        let bytes = rows.saturating_mul(width).saturating_mul(dtype.size()) as u64;
+        let bytes = rows.saturating_mul(width).saturating_mul(size) as u64;
         if bytes > most {
             return Err(ForwardError::TooLarge { what, bytes, most });
         }

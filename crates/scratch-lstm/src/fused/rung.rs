@@ -7,10 +7,12 @@ use std::sync::OnceLock;
 /// How the kernels for GPUs walk over the steps of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rung {
-    /// At each step burn's matrix product and one kernel: any size.
+    /// At each step burn's matrix product and one kernel, two of both with a projection: any size
+    /// and any cell.
     Stepwise,
     /// One launch for many steps, each work-group on rows of its own: where the weights are read
-    /// again at each step faster than two kernels are launched.
+    /// again at each step faster than two kernels are launched. Without layer normalization and
+    /// projection.
     Persistent,
 }
 
@@ -22,12 +24,12 @@ pub enum RungError {
         /// What was asked for.
         found: String,
     },
-    /// The cell has something that only the other one has.
-    Variant {
-        /// What.
-        variant: &'static str,
+    /// The persistent rung was asked for, and has no such cell.
+    Cell {
+        /// What the cell has.
+        found: &'static str,
     },
-    /// The states of a row do not fit the memory of a work-group.
+    /// The gradients of a row's gates do not fit the memory of a work-group.
     TooLarge {
         /// Units of the layer.
         d_hidden: usize,
@@ -79,10 +81,9 @@ impl fmt::Display for RungError {
                 let names = Rung::ALL.map(|rung| rung.to_string()).join(" or ");
                 write!(f, "{VARIABLE}: expected {names}, found `{found}`")
             }
-            Self::Variant { variant } => write!(
+            Self::Cell { found } => write!(
                 f,
-                "{VARIABLE}: expected `stepwise`, or none, for a layer with {variant}, found \
-                 `persistent`"
+                "{VARIABLE}: `persistent` has no {found}; expected `stepwise`, or nothing"
             ),
             Self::TooLarge { d_hidden, largest } => write!(
                 f,

@@ -159,10 +159,21 @@ impl<B: Backend> LstmInputs<B> {
             call.cell.activations == Activations::default(),
             "fused LSTM: sigmoid and tanh only"
         );
+        let dtype = self.x.dtype();
         let shape = |name: &str, tensor: &FloatTensor<B>, shape: &[usize]| {
             let found = tensor.shape();
             assert_eq!(&found[..], shape, "fused LSTM: shape of {name}");
+            assert_eq!(tensor.dtype(), dtype, "fused LSTM: type of {name}");
         };
+        assert_eq!(
+            (call.cell.layer_norm, call.cell.peepholes),
+            (
+                matches!(self.layer_norm, OptionalLayerNorm::Present { .. }),
+                self.peephole.as_option().is_some()
+            ),
+            "fused LSTM: whether there are layer normalization and peepholes"
+        );
+        shape("weight_hh", &self.weight_hh, &[gates, d_state]);
         shape("weight_ih", &self.weight_ih, &[gates, d_input]);
         shape("bias", &self.bias, &[gates]);
         shape("h0", &self.h0, &[batch, d_state]);
@@ -372,6 +383,37 @@ pub struct LstmCotangents<B: Backend> {
 }
 
 impl<B: Backend> LstmCotangents<B> {
+    /// # Panics
+    ///
+    /// If the shapes are not those of what was returned.
+    pub(crate) fn check(&self, sizes: Sizes, batch_first: bool) {
+        let Sizes {
+            batch,
+            steps,
+            d_hidden,
+            d_output,
+            ..
+        } = sizes;
+        let series = match batch_first {
+            true => vec![batch, steps, d_output],
+            false => vec![steps, batch, d_output],
+        };
+        for (name, tensor, shape) in [
+            ("output", &self.output, series),
+            ("hidden", &self.hidden, vec![batch, d_output]),
+            ("cell", &self.cell, vec![batch, d_hidden]),
+        ] {
+            if let Some(tensor) = tensor {
+                let found = tensor.shape();
+                assert_eq!(
+                    &found[..],
+                    shape,
+                    "fused LSTM: shape of the gradient of {name}"
+                );
+            }
+        }
+    }
+
     /// Applies `map` to each tensor.
     pub fn map(self, map: impl Fn(FloatTensor<B>) -> FloatTensor<B>) -> Self {
         Self {

@@ -21,8 +21,6 @@ pub(super) struct Variant {
     pub(super) clip_cell: bool,
     pub(super) zoneout_hidden: bool,
     pub(super) zoneout_cell: bool,
-    /// Whether rows may lack steps.
-    pub(super) gaps: bool,
 }
 
 /// A number for each gate, in the gate order.

@@ -9,7 +9,9 @@
 //! | `before.rs` | the hidden states before the steps |
 //! | `device.rs` | what a device has room for; which rung a size takes |
 //! | `run.rs` | what stays the same over a sequence |
-//! | `walk.rs`, `step.rs`, `launch.rs` | launches: a segment there and back, its steps, and with what |
+//! | `gaps.rs` | rows that lack steps |
+//! | `walk.rs`, `step.rs` | the launches: a segment there and back, and its steps |
+//! | `args.rs` | what they are launched with |
 //! | `sums.rs` | the gradients that are sums over steps |
 //!
 //! The input's part of the gates and the gradients of the weights are burn's matrix products, one
@@ -33,10 +35,11 @@ use super::{
 use crate::config::CellConfig;
 use crate::gates::COUNT;
 
+mod args;
 mod before;
 mod cell;
 mod device;
-mod launch;
+mod gaps;
 mod normed;
 mod persistent;
 mod run;
@@ -69,17 +72,12 @@ pub(super) fn rung(
     cell: &CellConfig,
     sizes: LayerSizes,
 ) -> Result<Rung, RungError> {
-    let variant = [
-        (cell.layer_norm, "layer normalization"),
-        (sizes.d_output != sizes.d_hidden, "a projection"),
-    ];
-    let variant = variant.into_iter().find(|&(is_there, _)| is_there);
-    device::rung(
-        &device.client(),
-        sizes.d_hidden,
-        dtype,
-        variant.map(|(_, name)| name),
-    )
+    let stepwise = match (cell.layer_norm, sizes.d_proj) {
+        (true, _) => Some("layer normalization"),
+        (false, Some(_)) => Some("projection"),
+        (false, None) => None,
+    };
+    device::rung(&device.client(), sizes.d_hidden, dtype, stepwise)
 }
 
 /// The same for a call.
@@ -91,7 +89,7 @@ pub(super) fn rung_of(inputs: &LstmInputs<CubeBackend>, call: &LstmCall) -> Rung
     let [gates, d_output] = inputs.weight_hh.shape().dims();
     let sizes = LayerSizes {
         d_hidden: gates / COUNT,
-        d_output,
+        d_proj: inputs.weight_hr.as_option().map(|_| d_output),
     };
     let CubeTensor { device, dtype, .. } = &inputs.x;
     rung(device, *dtype, &call.cell, sizes).unwrap_or_else(|error| panic!("fused LSTM: {error}"))
@@ -159,9 +157,11 @@ pub(super) fn backward(
         false => Keep::Everything,
     };
     let run = Run::new(inputs, call, keep, rung);
+    cotangents.check(run.sizes, call.batch_first);
     let output = into_contiguous(output);
+    assert_eq!(output.shape(), run.output_shape(), "fused LSTM: output");
     let d_output = cotangents.output.map(into_contiguous);
-    let gradient = run.end(cotangents.hidden, cotangents.cell);
+    let gradient = run.end(cotangents.hidden, cotangents.cell, wanted);
     let mut sums = Sums::new(&run, wanted);
     for visits in run.segments().into_iter().rev() {
         let before = boundaries.pop().expect("a state before each segment");

@@ -13,30 +13,30 @@ use cubecl::prelude::*;
 
 use super::cell::{self, Gates, Shown, Variant};
 use super::stepwise::{hand_on, keep_shown, take_back};
-use super::unit::{Backward, Forward, add_gates, at, enter, find, leave, load_gates, store_gates};
+use super::unit::{Backward, Forward, add_at, at, enter, find, leave, load_gates, store_gates};
 use crate::config::LAYER_NORM_EPSILON;
 
-/// What a step forward has besides. `gains` are those of the hidden state's part of the gates and of
+/// What layer normalization adds to a step forward. `gains` are those of the hidden state's part of the gates and of
 /// the cell state, and the latter's shift, `[6H]`.
 #[derive(CubeType, CubeLaunch)]
-pub(super) struct Norm<F: Float, A: Float> {
+pub(super) struct NormForward<F: Float, A: Float> {
     gains: Box<[F]>,
     /// The cell states inside of the step, `[B, H]`.
     inner: Box<[A]>,
 }
 
-/// What a step back has besides.
+/// What it adds to a step back.
 #[derive(CubeType, CubeLaunch)]
-pub(super) struct NormBack<F: Float, A: Float> {
-    /// As for [`Norm`].
+pub(super) struct NormBackward<F: Float, A: Float> {
+    /// As for [`NormForward`].
     gains: Box<[F]>,
     /// Of a segment, `4H` wide: the hidden state's part of the gates, normalized but for its gain;
     /// afterwards the gradient of what it was before.
     recurrent: Box<[F]>,
     /// Of a segment: what its rows were divided by.
     deviation: Box<[A]>,
-    /// The gradients of each row's `gains`, `[B, 6H]`.
-    d_gains: Box<[A]>,
+    /// The gradients of each row's `gains`, `[B, 6H]`, if they are wanted.
+    d_gains: ComptimeOption<Box<[A]>>,
     /// Of the step, `[B, H]` both: the cell states inside of it, and the gradients of what the
     /// units show.
     inner: Box<[A]>,
@@ -47,19 +47,19 @@ pub(super) struct NormBack<F: Float, A: Float> {
 #[cube(launch_unchecked)]
 pub(super) fn step_normed<F: Float, A: Float>(
     mut buffers: Forward<F, A>,
-    mut norm: Norm<F, A>,
+    mut norm: NormForward<F, A>,
     recurrent: &[F],
     mut seen: ComptimeOption<Box<[F]>>,
     mut to_project: ComptimeOption<Box<[F]>>,
     time: usize,
-    #[comptime] units: usize,
+    #[comptime] threads: usize,
     #[comptime] variant: Variant,
     #[define(F, A)] _types: [ElemType; 2],
 ) {
     let layout = buffers.layout;
     let d_hidden = layout.d_hidden;
     let row = Row::of_cube(layout.batch, d_hidden);
-    let mut shared = Shared::<[A]>::new_slice(units);
+    let mut shared = Shared::<[A]>::new_slice(comptime!(2 * threads));
 
     let of_gates = row.place * 4 * d_hidden;
     let gates = moments_of_gates::<F, A>(recurrent, &row, &mut shared, variant.coupled);
@@ -99,12 +99,12 @@ pub(super) fn step_normed<F: Float, A: Float>(
 #[cube(launch_unchecked)]
 pub(super) fn step_back_normed<F: Float, A: Float>(
     mut buffers: Backward<F, A>,
-    mut norm: NormBack<F, A>,
+    mut norm: NormBackward<F, A>,
     gradient: &[F],
     mut projected: ComptimeOption<Box<[F]>>,
     delta: &mut [F],
     time: usize,
-    #[comptime] units: usize,
+    #[comptime] threads: usize,
     #[comptime] variant: Variant,
     #[define(F, A)] _types: [ElemType; 2],
 ) {
@@ -112,7 +112,7 @@ pub(super) fn step_back_normed<F: Float, A: Float>(
     let d_hidden = layout.d_hidden;
     let row = Row::of_cube(layout.batch, d_hidden);
     let place = row.place;
-    let mut shared = Shared::<[A]>::new_slice(units);
+    let mut shared = Shared::<[A]>::new_slice(comptime!(2 * threads));
 
     let mut unit = UNIT_POS as usize;
     while unit < row.width {
@@ -150,9 +150,7 @@ pub(super) fn step_back_normed<F: Float, A: Float>(
         along += d_normal * normal;
         unit += CUBE_DIM as usize;
     }
-    let count = A::cast_from(d_hidden);
-    let sum = sum_of::<A>(sum, &mut shared) / count;
-    let along = sum_of::<A>(along, &mut shared) / count;
+    let means = means_of::<A>(sum, along, A::cast_from(d_hidden), &mut shared);
 
     let is_valid = buffers.options.is_valid(&layout, place, time);
     let of_row = place * 6 * d_hidden;
@@ -168,13 +166,14 @@ pub(super) fn step_back_normed<F: Float, A: Float>(
         let d_shown = norm.d_shown[place * d_hidden + unit];
         let shown = cell::show_back::<A>(found.kept.output, cell, d_shown);
         if is_valid {
-            norm.d_gains[of_row + 4 * d_hidden + unit] += shown.cell * normal;
-            norm.d_gains[of_row + 5 * d_hidden + unit] += shown.cell;
+            let of_unit = of_row + 4 * d_hidden + unit;
+            add_at::<A>(&mut norm.d_gains, of_unit, shown.cell * normal);
+            add_at::<A>(&mut norm.d_gains, of_unit + d_hidden, shown.cell);
         }
         let d_normal = shown.cell * A::cast_from(norm.gains[4 * d_hidden + unit]);
         let shown = Shown::<A> {
             output: shown.output,
-            cell: back::<A>(d_normal, normal, sum, along, cells.deviation),
+            cell: back::<A>(d_normal, normal, means, cells.deviation),
         };
         let gates = leave::<F, A>(&mut buffers, found, shown, place, unit, time, variant);
         let gates = scaled::<A>(gates, load_gates::<F, A>(&norm.gains, 0, d_hidden, unit));
@@ -185,19 +184,21 @@ pub(super) fn step_back_normed<F: Float, A: Float>(
     }
 
     // Back through that of the hidden state's part of the gates.
-    let count = count * gates_that_are::<A>(variant.coupled);
-    let sum = sum_of::<A>(sum_of_gates, &mut shared) / count;
-    let along = sum_of::<A>(along_gates, &mut shared) / count;
+    let count = A::cast_from(d_hidden) * gates_that_are::<A>(variant.coupled);
+    let means = means_of::<A>(sum_of_gates, along_gates, count, &mut shared);
     let mut unit = UNIT_POS as usize;
     while unit < row.width {
         let gates = load_gates::<F, A>(&buffers.gates, of_gates, d_hidden, unit);
         let normal = load_gates::<F, A>(&norm.recurrent, of_gates, d_hidden, unit);
-        let so_far = load_gates::<A, A>(&norm.d_gains, of_row, d_hidden, unit);
-        let d_gains = add_gates::<A>(so_far, scaled::<A>(gates, normal));
-        store_gates::<A, A>(&mut norm.d_gains, of_row, d_hidden, unit, d_gains);
+        let d_gains = scaled::<A>(gates, normal);
+        let of_unit = of_row + unit;
+        add_at::<A>(&mut norm.d_gains, of_unit, d_gains.input);
+        add_at::<A>(&mut norm.d_gains, of_unit + d_hidden, d_gains.forget);
+        add_at::<A>(&mut norm.d_gains, of_unit + 2 * d_hidden, d_gains.cell);
+        add_at::<A>(&mut norm.d_gains, of_unit + 3 * d_hidden, d_gains.output);
         let gates = scaled::<A>(gates, load_gates::<F, A>(&norm.gains, 0, d_hidden, unit));
         let deviation = norm.deviation[in_segment];
-        let gates = gates_back::<A>(gates, normal, sum, along, deviation, variant.coupled);
+        let gates = gates_back::<A>(gates, normal, means, deviation, variant.coupled);
         store_gates::<F, A>(&mut norm.recurrent, of_gates, d_hidden, unit, gates);
         store_gates::<F, A>(delta, place * 4 * d_hidden, d_hidden, unit, gates);
         unit += CUBE_DIM as usize;
@@ -213,12 +214,12 @@ pub(super) fn normalize<F: Float, A: Float>(
     deviation: &mut [A],
     count: usize,
     d_hidden: usize,
-    #[comptime] units: usize,
+    #[comptime] threads: usize,
     #[comptime] coupled: bool,
     #[define(F, A)] _types: [ElemType; 2],
 ) {
     let row = Row::of_cube(count, d_hidden);
-    let mut shared = Shared::<[A]>::new_slice(units);
+    let mut shared = Shared::<[A]>::new_slice(comptime!(2 * threads));
     let moments = moments_of_gates::<F, A>(&*rows, &row, &mut shared, coupled);
     let from = row.place * 4 * d_hidden;
     let mut unit = UNIT_POS as usize;
@@ -244,12 +245,12 @@ pub(super) fn normalize_back<F: Float, A: Float>(
     deviation: &[A],
     count: usize,
     d_hidden: usize,
-    #[comptime] units: usize,
+    #[comptime] threads: usize,
     #[comptime] coupled: bool,
     #[define(F, A)] _types: [ElemType; 2],
 ) {
     let row = Row::of_cube(count, d_hidden);
-    let mut shared = Shared::<[A]>::new_slice(units);
+    let mut shared = Shared::<[A]>::new_slice(comptime!(2 * threads));
     let from = row.place * 4 * d_hidden;
     let mut sum = A::new(0.0);
     let mut along = A::new(0.0);
@@ -263,15 +264,14 @@ pub(super) fn normalize_back<F: Float, A: Float>(
         unit += CUBE_DIM as usize;
     }
     let width = A::cast_from(d_hidden) * gates_that_are::<A>(coupled);
-    let sum = sum_of::<A>(sum, &mut shared) / width;
-    let along = sum_of::<A>(along, &mut shared) / width;
+    let means = means_of::<A>(sum, along, width, &mut shared);
     let mut unit = UNIT_POS as usize;
     while unit < row.width {
         let gates = load_gates::<F, A>(delta, from, d_hidden, unit);
         let gates = scaled::<A>(gates, load_gates::<F, A>(gain, 0, d_hidden, unit));
         let normal = load_gates::<F, A>(&*rows, from, d_hidden, unit);
         let deviation = deviation[row.place];
-        let gates = gates_back::<A>(gates, normal, sum, along, deviation, coupled);
+        let gates = gates_back::<A>(gates, normal, means, deviation, coupled);
         store_gates::<F, A>(rows, from, d_hidden, unit, gates);
         unit += CUBE_DIM as usize;
     }
@@ -322,6 +322,14 @@ impl<A: Float> Moments<A> {
             output: self.normal(numbers.output),
         }
     }
+}
+
+/// Of the gradients of normalized numbers, and of the gradients times the numbers.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Means<A: Float> {
+    gradient: A,
+    along: A,
 }
 
 /// Of a row of gates.
@@ -404,28 +412,27 @@ fn shifted<F: Float, A: Float>(normal: A, gains: &[F], d_hidden: usize, unit: us
 /// From the gradient of a normalized number to that of what it was: what changes neither mean nor
 /// variance is what gets through.
 #[cube]
-fn back<A: Float>(gradient: A, normal: A, mean: A, along: A, deviation: A) -> A {
-    (gradient - mean - normal * along) / deviation
+fn back<A: Float>(gradient: A, normal: A, means: Means<A>, deviation: A) -> A {
+    (gradient - means.gradient - normal * means.along) / deviation
 }
 
 #[cube]
 fn gates_back<A: Float>(
     gradient: Gates<A>,
     normal: Gates<A>,
-    mean: A,
-    along: A,
+    means: Means<A>,
     deviation: A,
     #[comptime] coupled: bool,
 ) -> Gates<A> {
     let mut forget = A::new(0.0);
     if comptime!(!coupled) {
-        forget = back::<A>(gradient.forget, normal.forget, mean, along, deviation);
+        forget = back::<A>(gradient.forget, normal.forget, means, deviation);
     }
     Gates::<A> {
-        input: back::<A>(gradient.input, normal.input, mean, along, deviation),
+        input: back::<A>(gradient.input, normal.input, means, deviation),
         forget,
-        cell: back::<A>(gradient.cell, normal.cell, mean, along, deviation),
-        output: back::<A>(gradient.output, normal.output, mean, along, deviation),
+        cell: back::<A>(gradient.cell, normal.cell, means, deviation),
+        output: back::<A>(gradient.output, normal.output, means, deviation),
     }
 }
 
@@ -485,22 +492,50 @@ fn gates_that_are<A: Float>(#[comptime] coupled: bool) -> A {
     A::new(comptime!(if coupled { 3.0 } else { 4.0 }))
 }
 
-/// The sum of a number of each of the cube's threads, whose count is a power of two.
+/// The means of two numbers, of whose sums each of the cube's threads has a part.
 #[cube]
-fn sum_of<A: Float>(number: A, shared: &mut Shared<[A]>) -> A {
-    shared[UNIT_POS as usize] = number;
+fn means_of<A: Float>(gradient: A, along: A, count: A, shared: &mut Shared<[A]>) -> Means<A> {
+    let unit = UNIT_POS as usize;
+    let second = CUBE_DIM as usize;
+    shared[unit] = gradient;
+    shared[second + unit] = along;
     sync_cube();
     let mut half = CUBE_DIM as usize / 2;
     while half > 0 {
-        if (UNIT_POS as usize) < half {
-            let other = shared[UNIT_POS as usize + half];
-            shared[UNIT_POS as usize] += other;
+        if unit < half {
+            let other = shared[unit + half];
+            shared[unit] += other;
+            let other = shared[second + unit + half];
+            shared[second + unit] += other;
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let means = Means::<A> {
+        gradient: shared[0] / count,
+        along: shared[second] / count,
+    };
+    // All have read them before the next sums take their place.
+    sync_cube();
+    means
+}
+
+/// The sum of a number of each of the cube's threads, whose count is a power of two.
+#[cube]
+fn sum_of<A: Float>(number: A, shared: &mut Shared<[A]>) -> A {
+    let unit = UNIT_POS as usize;
+    shared[unit] = number;
+    sync_cube();
+    let mut half = CUBE_DIM as usize / 2;
+    while half > 0 {
+        if unit < half {
+            let other = shared[unit + half];
+            shared[unit] += other;
         }
         sync_cube();
         half /= 2;
     }
     let sum = shared[0];
-    // All have read it before the next sum takes its place.
     sync_cube();
     sum
 }

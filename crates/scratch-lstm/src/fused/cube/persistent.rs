@@ -44,8 +44,8 @@ pub(super) struct Tile {
     /// Rows of a cube.
     pub(super) rows: usize,
     pub(super) d_hidden: usize,
-    /// Units of a cube, which may compute several of the layer one after another.
-    pub(super) units: usize,
+    /// Threads of a cube, which may compute several units one after another.
+    pub(super) threads: usize,
 }
 
 /// `count` steps from the time `first` on, or down from it. `weight` is packed by the hidden state.

@@ -5,9 +5,8 @@ use std::ops::Range;
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::backend::get_device_settings;
-use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps};
-use burn::tensor::{DType, FloatDType, Shape, Slice, TensorData};
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, FloatDType, Shape, Slice};
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::kernel::{into_contiguous, matmul};
@@ -17,17 +16,17 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use scratch_lstm_kernels::Sizes;
 
+use super::args::{arg, threads};
 use super::before::hidden_before;
 use super::cell::Variant;
 use super::device;
-use super::launch::{arg, threads};
+use super::gaps;
 use super::normed::{normalize, normalize_back};
 use super::persistent::Tile;
 use crate::fused::{Keep, LstmCall, LstmInputs, OptionalLayerNorm, Rung};
 use crate::gates::COUNT;
-use crate::valid::Valid;
 
-/// Bytes of the gates of a segment where nothing is kept of them.
+/// Bytes of the gates of a segment where it need not be the whole sequence.
 const SEGMENT: usize = 64 << 20;
 
 /// The state of all rows.
@@ -52,7 +51,8 @@ pub(super) struct Steps {
 /// The gradient of the state after a step that is walked back through.
 #[derive(Debug)]
 pub(super) struct Gradient {
-    /// Of what the gates of the step after it saw of the hidden state, `[B, P]`.
+    /// Of what the gates of the step after it saw of the hidden state, `[B, P]`: in the type of the
+    /// tensors step by step, for it is a matrix product, in that of sums otherwise.
     pub(super) seen: CubeTensor,
     /// What of the hidden state's passes those gates by, `[B, P]`, if anything does.
     pub(super) kept: Option<CubeTensor>,
@@ -122,7 +122,7 @@ pub(super) struct Run<'a> {
     pub(super) zoneout_cell: Option<CubeTensor>,
     /// `[T, B]`, 0 where a row lacks the step.
     pub(super) valid: Option<CubeTensor>,
-    /// `[T, B]`, as the way back asks for it; see [`previous`].
+    /// `[T, B]`, as the way back asks for it; see [`gaps::previous`].
     pub(super) previous: OnceCell<CubeTensor>,
 }
 
@@ -164,6 +164,7 @@ impl<'a> Run<'a> {
             masks.zoneout_cell.into_option(),
         );
         let peephole = peephole.into_option();
+        let (weight_hr, norm) = (weight_hr.into_option(), norm(layer_norm));
         let variant = Variant {
             peepholes: peephole.is_some(),
             coupled: call.cell.coupled,
@@ -171,22 +172,28 @@ impl<'a> Run<'a> {
             clip_cell: call.cell.clip_cell.is_some(),
             zoneout_hidden: zoneout_hidden.is_some(),
             zoneout_cell: zoneout_cell.is_some(),
-            gaps: call.valid != Valid::All,
         };
         let numbers = COUNT * d_hidden * batch;
         // The kernels rely on it: whoever calls the module is told before.
         let room = device::numbers_of_buffer(&client, dtype);
-        for numbers in [batch * steps * d_input.max(d_output), numbers] {
+        let zoneout = if variant.zoneout_cell { d_hidden } else { 0 };
+        let widest = d_input.max(d_output).max(zoneout);
+        let series = [batch, steps, widest].map(|size| size as u64);
+        let series = series.into_iter().fold(1, u64::saturating_mul);
+        for numbers in [series, numbers as u64] {
             assert!(
-                numbers as u64 <= room,
+                numbers <= room,
                 "fused LSTM: expected at most {room} numbers in a buffer, found {numbers}"
             );
         }
         let most = device::steps_of_buffer(&client, numbers, dtype);
+        let bounded = (SEGMENT / (numbers * dtype.size())).max(1);
         let suiting = match keep {
+            // What they compute again on the way back is of a segment.
+            Keep::Everything if norm.is_some() || weight_hr.is_some() => bounded,
             Keep::Everything => steps,
             Keep::Boundaries => steps.isqrt(),
-            Keep::Nothing => (SEGMENT / (numbers * dtype.size())).max(1),
+            Keep::Nothing => bounded,
         };
         let asked = call.segment.map_or(suiting, |segment| segment.get());
         let walk = match rung {
@@ -196,8 +203,8 @@ impl<'a> Run<'a> {
         Self {
             call,
             sizes,
-            valid: valid(call, sizes, &device),
-            x: cleared(x, call, sizes),
+            valid: gaps::valid(call, sizes, &device),
+            x: gaps::cleared(x, call, sizes),
             client,
             device,
             dtype,
@@ -208,8 +215,8 @@ impl<'a> Run<'a> {
             weight_ih,
             weight_hh,
             bias,
-            weight_hr: weight_hr.into_option(),
-            norm: norm(layer_norm),
+            weight_hr,
+            norm,
             h0,
             peephole,
             hidden_mask: masks.hidden.into_option(),
@@ -246,17 +253,20 @@ impl<'a> Run<'a> {
 
     /// A buffer for the output of the whole sequence.
     pub(super) fn output(&self) -> CubeTensor {
+        self.empty(self.output_shape(), self.dtype)
+    }
+
+    pub(super) fn output_shape(&self) -> Shape {
         let Sizes {
             batch,
             steps,
             d_output,
             ..
         } = self.sizes;
-        let shape = match self.call.batch_first {
+        Shape::new(match self.call.batch_first {
             true => [batch, steps, d_output],
             false => [steps, batch, d_output],
-        };
-        self.empty(shape, self.dtype)
+        })
     }
 
     /// In the type of sums.
@@ -318,11 +328,9 @@ impl<'a> Run<'a> {
         } = self.sizes;
         let count = visits.len() * batch;
         let before = self.empty([count, d_output], self.dtype);
-        let previous = self.variant.gaps.then(|| {
-            self.previous.get_or_init(|| {
-                let times = previous(self.call, self.sizes);
-                unsigned(times, [steps, batch], &self.device)
-            })
+        let previous = self.valid.is_some().then(|| {
+            self.previous
+                .get_or_init(|| gaps::previous(self.call, self.sizes, &self.device))
         });
         let (cubes, dim) = threads(&self.client, count * d_output);
         // SAFETY: the kernel checks that it is within the segment, and the buffers have the sizes
@@ -355,7 +363,7 @@ impl<'a> Run<'a> {
     pub(super) fn normalized(&self, rows: CubeTensor, gain: Option<&CubeTensor>) -> Normal {
         let [count, _] = rows.shape().dims();
         let deviation = self.empty([count], self.sums);
-        let (cubes, dim, units) = self.rows(count);
+        let (cubes, dim, threads) = self.rows(count);
         // SAFETY: the kernel checks that it is within the rows.
         unsafe {
             normalize::launch_unchecked(
@@ -367,7 +375,7 @@ impl<'a> Run<'a> {
                 arg(&deviation),
                 count,
                 self.sizes.d_hidden,
-                units,
+                threads,
                 self.variant.coupled,
                 self.types(),
             );
@@ -385,7 +393,7 @@ impl<'a> Run<'a> {
     ) -> CubeTensor {
         let Normal { rows, deviation } = normal;
         let [count, _] = rows.shape().dims();
-        let (cubes, dim, units) = self.rows(count);
+        let (cubes, dim, threads) = self.rows(count);
         // SAFETY: the kernel checks that it is within the rows.
         unsafe {
             normalize_back::launch_unchecked(
@@ -398,7 +406,7 @@ impl<'a> Run<'a> {
                 arg(&deviation),
                 count,
                 self.sizes.d_hidden,
-                units,
+                threads,
                 self.variant.coupled,
                 self.types(),
             );
@@ -422,11 +430,11 @@ impl<'a> Run<'a> {
             .unwrap_or_else(|error| panic!("fused LSTM: matrix product: {error:?}"));
     }
 
-    /// A cube for each of some rows, and its units.
+    /// A cube for each of some rows, and its threads.
     pub(super) fn rows(&self, count: usize) -> (CubeCount, CubeDim, usize) {
-        let units = device::units_of_row(&self.client, self.sizes.d_hidden);
+        let threads = device::threads_of_row(&self.client, self.sizes.d_hidden);
         let cubes = device::cubes(&self.client, count);
-        (cubes, CubeDim::new_1d(units as u32), units)
+        (cubes, CubeDim::new_1d(threads as u32), threads)
     }
 
     pub(super) fn time(&self, visit: usize) -> usize {
@@ -443,9 +451,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) fn empty<const R: usize>(&self, shape: [usize; R], dtype: DType) -> CubeTensor {
+    pub(super) fn empty(&self, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
         let (client, device) = (self.client.clone(), self.device.clone());
-        empty_device_contiguous_dtype(client, device, Shape::new(shape), dtype)
+        empty_device_contiguous_dtype(client, device, shape.into(), dtype)
     }
 
     /// In the type of sums, in a buffer of its own.
@@ -489,65 +497,4 @@ fn copy(tensor: &CubeTensor) -> CubeTensor {
 
 fn float(dtype: DType) -> FloatDType {
     dtype.into()
-}
-
-/// `[T, B]`, 0 where a row lacks a step.
-fn valid(call: &LstmCall, sizes: Sizes, device: &CubeDevice) -> Option<CubeTensor> {
-    let Sizes { batch, steps, .. } = sizes;
-    if call.valid == Valid::All {
-        return None;
-    }
-    let places = (0..steps).flat_map(|time| (0..batch).map(move |row| (time, row)));
-    let valid = places.map(|(time, row)| u32::from(call.valid.is_valid(time, row, batch)));
-    Some(unsigned(valid.collect(), [steps, batch], device))
-}
-
-/// For each `[T, B]` 1 more than the time of the step before it, 0 if there is none.
-fn previous(call: &LstmCall, sizes: Sizes) -> Vec<u32> {
-    let Sizes { batch, steps, .. } = sizes;
-    let mut previous = vec![0; steps * batch];
-    for row in 0..batch {
-        let mut last = 0;
-        for visit in 0..steps {
-            let time = match call.reverse {
-                true => steps - 1 - visit,
-                false => visit,
-            };
-            previous[time * batch + row] = last;
-            if call.valid.is_valid(time, row, batch) {
-                last = time as u32 + 1;
-            }
-        }
-    }
-    previous
-}
-
-fn unsigned(numbers: Vec<u32>, shape: [usize; 2], device: &CubeDevice) -> CubeTensor {
-    into_contiguous(CubeBackend::int_from_data(
-        TensorData::new(numbers, shape),
-        device,
-    ))
-}
-
-/// Zeros where rows lack steps: what lies there, NaN too, must not reach a gradient as `0 * NaN`.
-fn cleared(x: CubeTensor, call: &LstmCall, sizes: Sizes) -> CubeTensor {
-    let Sizes { batch, steps, .. } = sizes;
-    if call.valid == Valid::All {
-        return x;
-    }
-    let place = |first: usize, second: usize| match call.batch_first {
-        true => (second, first),
-        false => (first, second),
-    };
-    let [first, second, _] = x.shape().dims();
-    let places = (0..first).flat_map(|a| (0..second).map(move |b| place(a, b)));
-    let missing = places.map(|(time, row)| !call.valid.is_valid(time, row, batch));
-    let missing: Vec<bool> = missing.collect();
-    debug_assert_eq!(missing.len(), steps * batch);
-    let data = TensorData::new(missing, [first, second, 1]);
-    // Booleans are of another size on GPUs.
-    let dtype = get_device_settings::<CubeBackend>(&x.device).bool_dtype;
-    let missing = CubeBackend::bool_from_data(data.convert_dtype(dtype.into()), &x.device);
-    let missing = CubeBackend::bool_expand(missing, x.shape());
-    into_contiguous(CubeBackend::float_mask_fill(x, missing, 0.0.into()))
 }

@@ -8,8 +8,8 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use scratch_lstm_kernels::Sizes;
 
-use super::launch::{arg, threads};
-use super::normed::{NormBackLaunch, NormLaunch, step_back_normed, step_normed};
+use super::args::{arg, threads};
+use super::normed::{NormBackwardLaunch, NormForwardLaunch, step_back_normed, step_normed};
 use super::run::{Gradient, Passed, Run, State, Steps, transposed};
 use super::stepwise::{step, step_back, step_back_projected, step_projected};
 use crate::gates::COUNT;
@@ -55,18 +55,18 @@ impl Run<'_> {
             // buffers have the sizes that they are told.
             match &normed {
                 Some((norm, inner)) => unsafe {
-                    let (cubes, dim, units) = self.rows(batch);
+                    let (cubes, dim, threads) = self.rows(batch);
                     step_normed::launch_unchecked(
                         &self.client,
                         cubes,
                         dim,
                         self.forward_buffers(&visits, steps, state, output),
-                        NormLaunch::new(arg(&norm.gains), arg(inner)),
+                        NormForwardLaunch::new(arg(&norm.gains), arg(inner)),
                         arg(&recurrent),
                         last.map(arg).into(),
                         to_project.map(arg).into(),
                         time,
-                        units,
+                        threads,
                         self.variant,
                         self.types(),
                     );
@@ -145,7 +145,7 @@ impl Run<'_> {
         for visit in visits.clone().rev() {
             let time = self.time(visit);
             let mut of_units = &gradient.seen;
-            if let Some((weight_hr, [of_step, shown], [of_segment, _])) = &projection {
+            if let Some((weight_hr, [of_step, of_shown], [of_segment, _])) = &projection {
                 let (cubes, dim) = threads(&self.client, batch * width);
                 // SAFETY, here and below: the kernels check that they are within the batch, and the
                 // buffers have the sizes that they are told.
@@ -163,24 +163,23 @@ impl Run<'_> {
                         self.types(),
                     );
                 }
-                self.product_into(of_step.clone(), (*weight_hr).clone(), shown);
-                of_units = shown;
+                self.product_into(of_step.clone(), (*weight_hr).clone(), of_shown);
+                of_units = of_shown;
             }
             let projected = projection.as_ref().map(|(.., [_, read])| read);
             match &normed {
                 Some((norm, normal, [inner, d_shown])) => unsafe {
-                    let d_gains = gradient.gains.as_ref().expect("for layer normalization");
-                    let (cubes, dim, units) = self.rows(batch);
+                    let (cubes, dim, threads) = self.rows(batch);
                     step_back_normed::launch_unchecked(
                         &self.client,
                         cubes,
                         dim,
                         self.backward_buffers(&visits, steps, before, d_output, gradient),
-                        NormBackLaunch::new(
+                        NormBackwardLaunch::new(
                             arg(&norm.gains),
                             arg(&normal.rows),
                             arg(&normal.deviation),
-                            arg(d_gains),
+                            gradient.gains.as_ref().map(arg).into(),
                             arg(inner),
                             arg(d_shown),
                         ),
@@ -188,7 +187,7 @@ impl Run<'_> {
                         projected.map(arg).into(),
                         arg(&delta),
                         time,
-                        units,
+                        threads,
                         self.variant,
                         self.types(),
                     );

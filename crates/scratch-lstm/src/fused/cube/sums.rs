@@ -51,11 +51,17 @@ impl<'a> Sums<'a> {
     ) {
         let Self { run, wanted, .. } = *self;
         let product = |left: &CubeTensor, right| run.product(transposed(left), right);
+        let Passed {
+            recurrent,
+            projected,
+        } = passed;
+        // Each goes when it has been used.
+        let recurrent = recurrent.unwrap_or_else(|| delta.clone());
         if wanted.weight_hh {
-            let delta = passed.recurrent.as_ref().unwrap_or(&delta);
-            add_to(run, &mut self.weight_hh, product(delta, seen()));
+            add_to(run, &mut self.weight_hh, product(&recurrent, seen()));
         }
-        if let Some([gradient, read]) = passed.projected.filter(|_| wanted.weight_hr) {
+        drop(recurrent);
+        if let Some([gradient, read]) = projected.filter(|_| wanted.weight_hr) {
             add_to(run, &mut self.weight_hr, product(&gradient, read));
         }
         if wanted.bias {
@@ -84,9 +90,8 @@ impl<'a> Sums<'a> {
         };
         let normal = run.normalized(run.projected_inputs(visits.clone()), None);
         if self.wanted.layer_norm {
-            let [rows, delta] = [&normal.rows, &delta].map(|rows| run.summand(rows.clone()));
-            let gain = sum_rows(CubeBackend::float_mul(rows, delta));
-            add_to(run, &mut self.norm_input, gain);
+            let gains = CubeBackend::float_mul(normal.rows.clone(), delta.clone());
+            add_to(run, &mut self.norm_input, sum_rows(gains));
         }
         run.normalized_back(&delta, &norm.input, normal)
     }

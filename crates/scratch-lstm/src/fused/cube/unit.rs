@@ -85,7 +85,7 @@ pub(super) struct Backward<F: Float, A: Float> {
     pub(super) d_cell: Box<[A]>,
     /// What of the gradient of the hidden state passes the gates by, `[B, P]`, if anything does.
     pub(super) d_kept: ComptimeOption<Box<[A]>>,
-    /// The gradients of each row's peepholes, `[B, 3H]`.
+    /// The gradients of each row's peepholes, `[B, 3H]`, if they are wanted.
     pub(super) d_peephole: ComptimeOption<Box<[A]>>,
     pub(super) options: Options<F>,
     pub(super) layout: Layout,
@@ -200,6 +200,15 @@ pub(super) fn put<F: Float, A: Float>(
     if comptime!(buffer.is_some()) {
         let buffer = buffer.as_mut().unwrap();
         buffer[place] = F::cast_from(number);
+    }
+}
+
+/// Adds to a number of a buffer, if there is one.
+#[cube]
+pub(super) fn add_at<A: Float>(buffer: &mut ComptimeOption<Box<[A]>>, place: usize, number: A) {
+    if comptime!(buffer.is_some()) {
+        let buffer = buffer.as_mut().unwrap();
+        buffer[place] += number;
     }
 }
 
@@ -324,8 +333,11 @@ pub(super) fn settle<F: Float, A: Float>(
         } else {
             hidden = new;
         }
+        let rounded = F::cast_from(hidden);
+        buffers.hidden[state] = rounded;
+        // What the gates see is what the way back finds.
+        hidden = A::cast_from(rounded);
         shown = hidden;
-        buffers.hidden[state] = F::cast_from(hidden);
     }
     let place = layout.whole(row, time) * d_output + number;
     put::<F, A>(&mut buffers.output, place, shown);
@@ -446,13 +458,14 @@ pub(super) fn leave<F: Float, A: Float>(
         candidate = left.delta.cell;
         output = left.delta.output;
         buffers.d_cell[state] = left.cell;
-        if comptime!(buffers.d_peephole.is_some()) {
-            let d_peephole = buffers.d_peephole.as_mut().unwrap();
-            let from = row * 3 * d_hidden + unit;
-            d_peephole[from] += input * before;
-            d_peephole[from + d_hidden] += forget * before;
-            d_peephole[from + 2 * d_hidden] += output * inner;
-        }
+        let of_unit = row * 3 * d_hidden + unit;
+        add_at::<A>(&mut buffers.d_peephole, of_unit, input * before);
+        add_at::<A>(&mut buffers.d_peephole, of_unit + d_hidden, forget * before);
+        add_at::<A>(
+            &mut buffers.d_peephole,
+            of_unit + 2 * d_hidden,
+            output * inner,
+        );
     }
     let delta = Gates::<A> {
         input,

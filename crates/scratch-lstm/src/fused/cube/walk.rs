@@ -13,10 +13,11 @@ use burn_cubecl::ops::numeric::zeros;
 use burn_cubecl::tensor::CubeTensor;
 use scratch_lstm_kernels::Sizes;
 
+use super::args::{arg, threads};
 use super::device;
-use super::launch::{arg, threads};
 use super::persistent::{Tile, pack, walk, walk_back};
 use super::run::{GAINS, Gradient, Passed, Run, State, Steps, Walk};
+use crate::fused::Wanted;
 use crate::gates::COUNT;
 
 impl Run<'_> {
@@ -48,7 +49,7 @@ impl Run<'_> {
                         walk::launch_unchecked(
                             &self.client,
                             self.cubes(tile),
-                            CubeDim::new_1d(tile.units as u32),
+                            CubeDim::new_1d(tile.threads as u32),
                             COUNT,
                             self.forward_buffers(&visits, &steps, state, output),
                             arg(&weight),
@@ -66,7 +67,12 @@ impl Run<'_> {
     }
 
     /// The gradient of the state after the last step, from those of what was returned.
-    pub(super) fn end(&self, hidden: Option<CubeTensor>, cell: Option<CubeTensor>) -> Gradient {
+    pub(super) fn end(
+        &self,
+        hidden: Option<CubeTensor>,
+        cell: Option<CubeTensor>,
+        wanted: Wanted,
+    ) -> Gradient {
         let Sizes {
             batch,
             d_hidden,
@@ -81,7 +87,8 @@ impl Run<'_> {
             Walk::Stepwise => self.dtype,
             Walk::Persistent(_) => self.sums,
         };
-        let passes = self.variant.zoneout_hidden || self.variant.gaps || self.hidden_mask.is_some();
+        let passes =
+            self.variant.zoneout_hidden || self.valid.is_some() || self.hidden_mask.is_some();
         let (seen, kept) = match (hidden, passes) {
             (Some(hidden), true) => (zeros(d_output, seen), Some(self.carried(hidden))),
             (Some(hidden), false) => (self.owned(hidden, seen), None),
@@ -95,8 +102,8 @@ impl Run<'_> {
             seen,
             kept,
             cell: cell.map_or_else(|| zeros(d_hidden, self.sums), |cell| self.carried(cell)),
-            peephole: of_rows(self.variant.peepholes, 3 * d_hidden),
-            gains: of_rows(self.norm.is_some(), GAINS * d_hidden),
+            peephole: of_rows(wanted.peephole && self.variant.peepholes, 3 * d_hidden),
+            gains: of_rows(wanted.layer_norm && self.norm.is_some(), GAINS * d_hidden),
         }
     }
 
@@ -124,7 +131,7 @@ impl Run<'_> {
                         walk_back::launch_unchecked(
                             &self.client,
                             self.cubes(tile),
-                            CubeDim::new_1d(tile.units as u32),
+                            CubeDim::new_1d(tile.threads as u32),
                             COUNT,
                             self.backward_buffers(&visits, steps, before, d_output, gradient),
                             arg(&weight),
