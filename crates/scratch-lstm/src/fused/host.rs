@@ -144,19 +144,18 @@ fn backward_in<B: Host<T>, T: Real + Element>(
         d_output,
         ..
     } = sizes;
+    cotangents.check(sizes, call.batch_first);
     let output = B::view(&output).into_series_view();
     let shown = cotangents
         .output
         .as_ref()
         .map(|tensor| B::view(tensor).into_series_view());
-    let rows = |tensor: &Option<FloatTensor<B>>, width: usize| {
+    let rows = |tensor: &Option<FloatTensor<B>>| {
         let tensor = tensor.as_ref()?;
-        let view = B::view(tensor);
-        assert_eq!(view.shape, [batch, width], "the gradient of a state");
-        Some(view.into_dense().into_owned())
+        Some(B::view(tensor).into_dense().into_owned())
     };
-    let d_hidden_n = rows(&cotangents.hidden, d_output);
-    let d_cell_n = rows(&cotangents.cell, d_hidden);
+    let d_hidden_n = rows(&cotangents.hidden);
+    let d_cell_n = rows(&cotangents.cell);
     let gradients = kernels::backward(
         &read,
         output.series(sizes, call.batch_first, d_output),
