@@ -99,7 +99,7 @@ pub(crate) fn backward<B: Backend>(
         Keep::Everything
     };
     let run = Run::new(&inputs, call, keep);
-    cotangents.check(inputs.check(call), call.batch_first);
+    cotangents.check(inputs.check(call), call.batch_first, inputs.x.dtype());
     let d_output = cotangents
         .output
         .map(|gradient| swap_if::<B>(call.batch_first, gradient));

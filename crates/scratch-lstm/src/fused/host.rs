@@ -144,7 +144,7 @@ fn backward_in<B: Host<T>, T: Real + Element>(
         d_output,
         ..
     } = sizes;
-    cotangents.check(sizes, call.batch_first);
+    cotangents.check(sizes, call.batch_first, output.dtype());
     let output = B::view(&output).into_series_view();
     let shown = cotangents
         .output

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, TensorMetadata};
+use burn::tensor::DType;
 use scratch_lstm_kernels::{Activations, Sizes};
 
 use super::LstmCall;
@@ -385,8 +386,8 @@ pub struct LstmCotangents<B: Backend> {
 impl<B: Backend> LstmCotangents<B> {
     /// # Panics
     ///
-    /// If the shapes are not those of what was returned.
-    pub(crate) fn check(&self, sizes: Sizes, batch_first: bool) {
+    /// If shapes or types are not those of what was returned.
+    pub(crate) fn check(&self, sizes: Sizes, batch_first: bool, dtype: DType) {
         let Sizes {
             batch,
             steps,
@@ -406,9 +407,9 @@ impl<B: Backend> LstmCotangents<B> {
             if let Some(tensor) = tensor {
                 let found = tensor.shape();
                 assert_eq!(
-                    &found[..],
-                    shape,
-                    "fused LSTM: shape of the gradient of {name}"
+                    (&found[..], tensor.dtype()),
+                    (&shape[..], dtype),
+                    "fused LSTM: the gradient of {name}"
                 );
             }
         }

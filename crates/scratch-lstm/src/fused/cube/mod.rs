@@ -157,7 +157,7 @@ pub(super) fn backward(
         false => Keep::Everything,
     };
     let run = Run::new(inputs, call, keep, rung);
-    cotangents.check(run.sizes, call.batch_first);
+    cotangents.check(run.sizes, call.batch_first, run.dtype);
     let output = into_contiguous(output);
     assert_eq!(output.shape(), run.output_shape(), "fused LSTM: output");
     let d_output = cotangents.output.map(into_contiguous);

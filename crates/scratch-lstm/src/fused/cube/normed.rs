@@ -16,10 +16,11 @@ use super::stepwise::{hand_on, keep_shown, take_back};
 use super::unit::{Backward, Forward, add_at, at, enter, find, leave, load_gates, store_gates};
 use crate::config::LAYER_NORM_EPSILON;
 
-/// What layer normalization adds to a step forward. `gains` are those of the hidden state's part of the gates and of
-/// the cell state, and the latter's shift, `[6H]`.
+/// What layer normalization adds to a step forward.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct NormForward<F: Float, A: Float> {
+    /// Those of the hidden state's part of the gates and of the cell state, and the latter's shift,
+    /// `[6H]`.
     gains: Box<[F]>,
     /// The cell states inside of the step, `[B, H]`.
     inner: Box<[A]>,
