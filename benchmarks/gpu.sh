@@ -12,7 +12,8 @@ Writes JSON lines, what the program said, and the table (table.md) into FOLDER
 
 Environment:
   PROGRAM     a benchmark program that is already built with the backend
-  PYTHON      a Python with torch [default: a new virtual environment, benchmarks/venv]
+  PYTHON      a Python with torch [default: python3, or else a virtual environment with one,
+              benchmarks/venv]
   DTYPES      [default: "f32 f16 bf16"]
   SETS        "standard", "published" or both [default: both]
   SIZES       other sizes than the standard ones, such as "3,7,5,11 8,32,32,32"
@@ -63,18 +64,37 @@ read -ra rungs <<<"$rungs"
 read -ra sizes <<<"${SIZES:-}"
 failed=()
 
+compgen -G "$folder/*.jsonl" >/dev/null &&
+    fail "$folder: expected a folder without results, found those of another run"
+
+# Kernels for CUDA are linked with a library of the toolkit, which the driver does not bring.
+if [[ $backend == cuda ]]; then
+    library=
+    for root in "${CUDA_PATH:-}" /usr/local/cuda /opt/cuda /usr/lib/cuda /usr; do
+        [[ -z $root || ! -e $root/nvvm/libdevice/libdevice.10.bc ]] || library=$root
+    done
+    [[ -n $library ]] ||
+        fail "expected the CUDA toolkit (nvvm/libdevice), found none: install it, or set CUDA_PATH"
+fi
+
 # The program.
 program=${PROGRAM:-}
 if [[ -z $program ]]; then
+    command -v cargo >/dev/null || fail "expected cargo, found none: https://rustup.rs"
+    if [[ $backend == cuda ]]; then
+        command -v "${CXX:-c++}" >/dev/null || fail "expected a C++ compiler, found no ${CXX:-c++}"
+    fi
     cargo build --release --manifest-path "$here/Cargo.toml" --features "$backend"
     program=${CARGO_TARGET_DIR:-$here/../target}/release/scratch-benchmarks
 fi
 [[ -x $program ]] || fail "expected a program, found nothing that can be run at $program"
 mkdir -p "$folder"
 
-# PyTorch.
+# PyTorch: that which is there, or one of our own.
 python=${PYTHON:-}
-if [[ -z $python ]]; then
+if [[ -z $python ]] && python3 -c 'import torch' 2>/dev/null; then
+    python=python3
+elif [[ -z $python ]]; then
     python=$here/venv/bin/python
     if ! "$python" -c 'import torch' 2>/dev/null; then
         python3 -m venv "$here/venv" && "$python" -m pip install --quiet torch ||
@@ -86,15 +106,17 @@ if [[ $on_gpu == no ]]; then
     can='import torch'
     torch_peer=pytorch
 else
-    can='import sys, torch; sys.exit(not torch.cuda.is_available())'
+    can='import torch; torch.cuda.init()'
     torch_peer=cudnn
 fi
-if "$python" -c "$can" 2>/dev/null; then
+if why=$("$python" -c "$can" 2>&1); then
     torch=$torch_peer
-elif [[ $backend == cuda || $on_gpu == no ]]; then
-    failed+=("$torch_peer: $python has no torch that sees the device")
 else
-    echo "without cudnn: torch sees no CUDA device"
+    why=${why##*$'\n'}
+    echo "gpu.sh: without $torch_peer: $why" >&2
+    if [[ $backend == cuda || $on_gpu == no ]]; then
+        failed+=("$torch_peer, by $python: $why")
+    fi
 fi
 
 # Whom to compare with, by type and rung: with a rung fixed, one peer will do.
@@ -134,11 +156,12 @@ part() {
     fi
     echo "$name ..."
     local code=0
-    "${with[@]}" timeout --foreground "${LIMIT:-1800}" "$program" "${flags[@]}" \
+    "${with[@]}" timeout --foreground -k 30 "${LIMIT:-1800}" "$program" "${flags[@]}" \
         >"$folder/$name.jsonl" 2>"$folder/$name.log" || code=$?
     if ((code)); then
         local why
-        why=$(grep '^error' "$folder/$name.log" || tail -n 1 "$folder/$name.log")
+        why=$(grep '^error: ' "$folder/$name.log" | tail -n 1 || true)
+        why=${why:-$(tail -n 1 "$folder/$name.log")}
         failed+=("$name (exit code $code): $why")
         echo "  failed: $why" >&2
     fi

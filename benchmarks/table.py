@@ -3,7 +3,7 @@
     python benchmarks/table.py FOLDER > table.md
 
 A file is called TYPE-SET-RUNG.jsonl, and RUNG is "chosen" where none was fixed.
-Beside each lies what the program said, whose first line names the machine.
+Beside each lies what the program said; a line of it names the machine and burn's version.
 """
 
 import json
@@ -16,7 +16,7 @@ ORDER = ["f32", "f16", "bf16", "chosen", "stepwise", "persistent", "standard", "
 
 def place(path):
     """Where a file comes in the table: by type, rung and set, the unknown last."""
-    dtype, which, rung = path.stem.split("-")
+    dtype, which, rung = path.stem.split("-", 2)
     known = [ORDER.index(word) if word in ORDER else len(ORDER) for word in (dtype, rung, which)]
     return known, path.name
 
@@ -25,12 +25,12 @@ def read(folder):
     """All rows, each with the rung that was asked for, and the machines' lines."""
     rows, machines = [], []
     for path in sorted(folder.glob("*-*-*.jsonl"), key=place):
-        asked = path.stem.split("-")[-1]
-        rows += [json.loads(line) | {"asked": asked} for line in path.read_text().splitlines()]
+        asked = path.stem.split("-", 2)[-1]
+        rows += [{**json.loads(line), "asked": asked} for line in path.read_text().splitlines()]
         log = path.with_suffix(".log")
         said = log.read_text().splitlines() if log.exists() else []
-        # A run that ended early may have said nothing but its error.
-        machines += [line for line in said[:1] if not line.startswith("error:")]
+        # Drivers may say something before; a run that ended early, nothing but its error.
+        machines += [line for line in said if "; burn " in line][:1]
     return rows, list(dict.fromkeys(machines))
 
 

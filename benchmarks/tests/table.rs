@@ -34,20 +34,29 @@ fn table(folder: &Path) -> Option<(bool, String)> {
 fn lines_become_tables() {
     let folder = tempfile::tempdir().unwrap();
     for (name, lines, said) in [
-        ("f16-standard-chosen", CHOSEN, "2 cores; PyTorch\n"),
-        ("f16-standard-persistent", PERSISTENT, "2 cores; PyTorch\n"),
+        (
+            "f16-standard-chosen",
+            CHOSEN,
+            "a driver warns\n2 cores; burn 0; PyTorch\n",
+        ),
+        (
+            "f16-standard-persistent",
+            PERSISTENT,
+            "a driver warns\n2 cores; burn 0; PyTorch\n",
+        ),
         ("f32-standard-chosen", "", "error: no device\n"),
     ] {
         let path = folder.path().join(name);
         fs::write(path.with_extension("jsonl"), lines.trim_start()).unwrap();
         fs::write(path.with_extension("log"), said).unwrap();
     }
-    let Some((true, text)) = table(folder.path()) else {
+    let Some((success, text)) = table(folder.path()) else {
         return;
     };
+    assert!(success, "{text}");
     for line in [
         "# LSTM on GPU X (cuda)",
-        "- 2 cores; PyTorch",
+        "- 2 cores; burn 0; PyTorch",
         "## f16",
         "| B | T | D | H | mode | rung | our ms | % matmul | burn ms | cudnn ms |",
         "| 8 | 32 | 32 | 512 | train | stepwise | 2.250 | 45.0 | 8.000 (4.00, 3.50 to 4.50) | 1.250 (0.50, 0.25 to 0.75) |",

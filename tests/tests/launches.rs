@@ -6,7 +6,7 @@
 //! one is what its steps launch.
 //!
 //! ```sh
-//! SCRATCH_TEST_BACKEND=wgpu cargo test --release -p scratch-tests --features wgpu --test launches -- --nocapture
+//! SCRATCH_TEST_BACKEND=wgpu cargo test --release -p scratch-tests --features wgpu-untuned --test launches -- --nocapture
 //! ```
 
 use std::fs;

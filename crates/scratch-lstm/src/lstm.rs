@@ -216,7 +216,10 @@ impl ScratchLstm {
         let (batch, steps) = shapes::check_input(&input, config.d_input, config.batch_first)?;
         let (dtype, device) = self.kind();
         shapes::check_kind("input", &input, dtype, &device)?;
-        room::check(&device, dtype, config, [batch, steps])?;
+        let choice = options.path.unwrap_or(config.path);
+        let sizes = Some(config.layer_sizes());
+        let path = Path::of(choice, &device, dtype, &config.cell, sizes)?;
+        room::check(&device, dtype, config, [batch, steps], &path)?;
         let valid = self.valid(&options, batch, steps)?;
         let states = self.initial_states(options.state, options.resets, batch)?;
         let recurrences = self.recurrences([batch, steps], options.key);
@@ -226,9 +229,7 @@ impl ScratchLstm {
             dropout: self.dropout(options.key),
         };
 
-        let choice = options.path.unwrap_or(config.path);
-        let sizes = Some(config.layer_sizes());
-        if Path::of(choice, &device, dtype, &config.cell, sizes)?.is_fused() {
+        if path.is_fused() {
             let passage = Fused {
                 batch_first: config.batch_first,
                 valid,

@@ -42,6 +42,7 @@ pub(crate) fn forward<B: Host<f32> + Host<f64>>(
         DType::F32 => forward_in::<B, f32>(inputs, call, keep),
         DType::F64 => forward_in::<B, f64>(inputs, call, keep),
         half => {
+            inputs.check(call);
             let (outputs, saved) = forward_in::<B, f32>(inputs.map(to_f32::<B>), call, keep);
             let back = |tensor| B::float_cast(tensor, half.into());
             let outputs = LstmOutputs {
@@ -67,6 +68,7 @@ pub(crate) fn backward<B: Host<f32> + Host<f64>>(
         DType::F32 => backward_in::<B, f32>(inputs, output, saved, cotangents, call, wanted),
         DType::F64 => backward_in::<B, f64>(inputs, output, saved, cotangents, call, wanted),
         half => {
+            cotangents.check(inputs.check(call), call.batch_first, half);
             let gradients = backward_in::<B, f32>(
                 inputs.map(to_f32::<B>),
                 to_f32::<B>(output),

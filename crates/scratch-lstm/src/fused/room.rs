@@ -4,6 +4,7 @@ use burn::tensor::{DType, Device};
 
 use crate::config::ScratchLstmConfig;
 use crate::error::ForwardError;
+use crate::fused::Path;
 use crate::gates;
 
 /// A call's tensors, of which each must fit one buffer of the device. The gates of a sequence need
@@ -17,46 +18,38 @@ pub(crate) fn check(
     dtype: DType,
     config: &ScratchLstmConfig,
     [batch, steps]: [usize; 2],
+    path: &Path,
 ) -> Result<(), ForwardError> {
     let Some(most) = largest_buffer(device, dtype) else {
         return Ok(());
     };
     let series = batch.saturating_mul(steps);
-    // Gains, shift and peepholes have a gradient for each row, in f32 at least.
-    let blocks = match (config.cell.layer_norm, config.cell.peepholes) {
-        (true, _) => gates::COUNT + 2,
-        (false, true) => gates::COUNT - 1,
-        (false, false) => 1,
-    };
-    let sums = dtype.size().max(size_of::<f32>());
-    let inputs = (0..config.num_layers).map(|layer| config.layer_input(layer));
-    let zoneout = match config.regularization.zoneout_cell > 0.0 {
-        true => config.d_hidden,
-        false => 0,
-    };
-    for (what, rows, width, size) in [
-        ("input", series, config.d_input, dtype.size()),
-        ("output", series, config.d_output(), dtype.size()),
-        (
-            "input of a layer",
-            series,
-            inputs.max().unwrap_or(0),
-            dtype.size(),
-        ),
-        ("zoneout of cell states", series, zoneout, dtype.size()),
-        (
-            "gates of one step",
-            batch,
-            gates::COUNT * config.d_hidden,
-            dtype.size(),
-        ),
-        (
-            "gradients of one step",
-            batch,
-            blocks * config.d_hidden,
-            sums,
-        ),
-    ] {
+    let (numbers, d_hidden) = (dtype.size(), config.d_hidden);
+    let gates = gates::COUNT * d_hidden;
+    let mut tensors = vec![
+        ("input", series, config.d_input, numbers),
+        ("output", series, config.d_output(), numbers),
+        ("gates of one step", batch, gates, numbers),
+    ];
+    if path.is_fused() {
+        let inputs = (0..config.num_layers).map(|layer| config.layer_input(layer));
+        let widest = inputs.max().unwrap_or(config.d_input);
+        tensors.push(("input of a layer", series, widest, numbers));
+        if config.regularization.zoneout_cell > 0.0 {
+            tensors.push(("zoneout of cell states", series, d_hidden, numbers));
+        }
+    }
+    if path.is_fused() && device.is_autodiff() {
+        // Those of peepholes, or of the gains and the shift, are summed up for each row.
+        let blocks = match (config.cell.layer_norm, config.cell.peepholes) {
+            (true, _) => gates::COUNT + 2,
+            (false, true) => gates::COUNT - 1,
+            (false, false) => 1,
+        };
+        let sums = numbers.max(size_of::<f32>());
+        tensors.push(("gradients of one step", batch, blocks * d_hidden, sums));
+    }
+    for (what, rows, width, size) in tensors {
         let bytes = rows.saturating_mul(width).saturating_mul(size) as u64;
         if bytes > most {
             return Err(ForwardError::TooLarge { what, bytes, most });
