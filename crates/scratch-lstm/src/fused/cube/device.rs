@@ -122,7 +122,7 @@ pub(super) fn threads_of_row(client: &Client, d_hidden: usize) -> usize {
 }
 
 /// Threads of a cube. On a processor those of one vector: they wait for each other at no cost,
-/// others at a high one. (32,64,128,256) takes a third of the time of 256 threads there.
+/// others at a high one.
 fn most_threads(client: &Client) -> usize {
     let hardware = &client.properties().hardware;
     let most = match is_software(client) {
